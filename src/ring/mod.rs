@@ -1,0 +1,191 @@
+//! The kernel door: operations go in as data, completions come out as data.
+//!
+//! A [`Driver`] is a small batch interface: one [`Driver::turn`] submits every pending [`Op`], waits, and hands back
+//! [`Completion`]s. `uring` is the real one; `sim` is a seeded, single-threaded network with virtual time.
+//! Memory is lent by moving it: the chunks of a send travel inside the op and come back inside its completion, so
+//! nothing above this module needs `unsafe` and no buffer can be freed while the kernel reads it.
+//!
+//! Must not know: protocols, runtimes, Lua, stores. It is the only reader of clocks.
+
+pub mod token;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+pub use token::{OpKind, Token};
+
+/// A file descriptor, or the simulated network's stand-in for one. Closed by [`Op::Close`] only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fd(pub i32);
+
+/// A kernel error number (`errno(3)`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Errno(pub i32);
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        std::io::Error::from_raw_os_error(self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Errno({}: {self})", self.0)
+    }
+}
+
+/// The time of one loop turn. Read once per turn, so that everything in a turn happens at the same moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Nanoseconds on a clock that never steps; its zero is arbitrary.
+    pub monotonic_ns: u64,
+    /// Milliseconds since the Unix epoch; may step.
+    pub unix_ms: u64,
+}
+
+impl Now {
+    /// The monotonic clock in whole milliseconds.
+    pub fn monotonic_ms(self) -> u64 {
+        self.monotonic_ns / 1_000_000
+    }
+}
+
+/// One piece of outgoing bytes.
+#[derive(Clone, Debug)]
+pub enum Chunk {
+    /// Bytes of one connection.
+    Owned(Vec<u8>),
+    /// Bytes that many connections send (a broadcast), kept once.
+    Shared(Arc<[u8]>),
+}
+
+impl Chunk {
+    /// The bytes to send.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Chunk::Owned(bytes) => bytes,
+            Chunk::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// What one send op carries: chunks in order, of which the first `sent` bytes have already gone.
+#[derive(Debug, Default)]
+pub struct Chunks {
+    /// In sending order; at most [`crate::limits::SEND_CHUNKS_MAX`].
+    pub list: Vec<Chunk>,
+    /// Bytes of `list[0]` that are already sent; less than its length.
+    pub sent: usize,
+}
+
+/// Which directions of a socket to close (`shutdown(2)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// The peer sees the end of our stream; we still read.
+    Write,
+    /// Both directions.
+    Both,
+}
+
+/// A request to the kernel.
+#[derive(Debug)]
+pub enum Op {
+    /// Accept connections until told otherwise (multishot where the kernel has it): one [`Completion::Accepted`] each.
+    Accept { fd: Fd, token: Token },
+    /// Make a stream socket (TCP_NODELAY, close-on-exec) and connect it. The fd comes with the completion.
+    Connect { address: SocketAddr, token: Token },
+    /// Receive into pool buffers until the completion says `more == false`.
+    Receive { fd: Fd, token: Token },
+    /// Send all chunks in one gathered write. At most one in flight for a token's owner. May be cut short.
+    Send { fd: Fd, chunks: Chunks, token: Token },
+    /// `shutdown(2)`.
+    Shutdown { fd: Fd, how: How, token: Token },
+    /// `close(2)`. Nothing else may be in flight on the fd.
+    Close { fd: Fd, token: Token },
+    /// Cancel the op named `target`; that op's own completion still comes (`ECANCELED` if the cancel won).
+    Cancel { target: Token, token: Token },
+    /// Report readability of an fd that isn't a socket of ours (signalfd, inotify) until told otherwise.
+    Watch { fd: Fd, token: Token },
+}
+
+/// Bytes that the kernel put into a pool buffer. Read with [`Driver::received`], then give back with [`Driver::recycle`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Which buffer of the pool.
+    pub buffer: u16,
+    /// How many bytes of it are valid.
+    pub bytes: u32,
+}
+
+/// The kernel's answer to an [`Op`].
+#[derive(Debug)]
+pub enum Completion {
+    /// A new connection (or an error: `EMFILE`, `ECANCELED`, ...). `more == false`: the accept has ended, re-arm it.
+    Accepted { token: Token, result: Result<Fd, Errno>, more: bool },
+    /// The dial's outcome; on an error the driver has already closed the socket.
+    Connected { token: Token, result: Result<Fd, Errno> },
+    /// Bytes, `Ok(None)` for the end of the peer's stream, or an error (`ENOBUFS`: no pool buffer was free; re-arm
+    /// when some came back). `more == false`: the receive has ended.
+    Received { token: Token, result: Result<Option<Received>, Errno>, more: bool },
+    /// The chunks come home with the number of bytes that were sent now (not counting `chunks.sent`).
+    Sent { token: Token, result: Result<usize, Errno>, chunks: Chunks },
+    /// The end of a `Shutdown`, `Close` or `Cancel`.
+    Done { token: Token, result: Result<(), Errno> },
+    /// A watched fd is readable. `more == false`: watch again.
+    Ready { token: Token, more: bool },
+    /// Somebody called [`Wake::wake`] since the last turn.
+    Woken,
+}
+
+/// Ends another thread's wait in [`Driver::turn`].
+pub trait Wake: Send + Sync {
+    /// Makes the current or next turn return at once with [`Completion::Woken`]. Cheap when already pending.
+    fn wake(&self);
+}
+
+/// How long a turn may wait for its first completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all: there is work left.
+    No,
+    /// Until this [`Now::monotonic_ns`].
+    Until(u64),
+    /// Until something happens.
+    Forever,
+}
+
+/// One thread's ring. Not `Send`: it is made on the thread that turns it.
+pub trait Driver {
+    /// The time of the last turn.
+    fn now(&self) -> Now;
+
+    /// Submits and drains `ops`, waits for at least one completion or `wait`, and appends what came to `completions`.
+    ///
+    /// # Errors
+    /// Only when the ring itself is broken; errors of single ops are completions.
+    fn turn(
+        &mut self,
+        ops: &mut Vec<Op>,
+        wait: Wait,
+        completions: &mut Vec<Completion>,
+    ) -> std::io::Result<()>;
+
+    /// The bytes of a received buffer. Valid until it is recycled.
+    fn received(&self, received: &Received) -> &[u8];
+
+    /// Gives a buffer back to the pool.
+    fn recycle(&mut self, received: Received);
+
+    /// How many buffers of the pool are free, of how many: when few are left, copy and recycle at once.
+    fn buffers_free(&self) -> (usize, usize);
+
+    /// A handle for other threads.
+    fn waker(&self) -> Arc<dyn Wake>;
+
+    /// The peer's address of a connected or accepted socket (`getpeername(2)`).
+    fn peer(&self, fd: Fd) -> Result<SocketAddr, Errno>;
+
+    /// Sets TCP_NODELAY on an accepted socket; a unix socket ignores it.
+    fn set_nodelay(&self, fd: Fd);
+}

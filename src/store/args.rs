@@ -1,0 +1,57 @@
+//! A command's arguments as places in a buffer: nothing is allocated or copied to parse a command.
+
+/// Where one argument lies in the bytes it was parsed from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Offset of the first byte.
+    pub start: u32,
+    /// Length in bytes.
+    pub len: u32,
+}
+
+/// The arguments of one command, the command's name first.
+#[derive(Clone, Copy, Debug)]
+pub struct Args<'a> {
+    base: &'a [u8],
+    spans: &'a [Span],
+}
+
+impl<'a> Args<'a> {
+    /// Arguments whose bytes lie in `base`. Every span must lie inside it.
+    pub fn new(base: &'a [u8], spans: &'a [Span]) -> Args<'a> {
+        debug_assert!(spans.iter().all(|s| s.start as usize + s.len as usize <= base.len()));
+        Args { base, spans }
+    }
+
+    /// How many, the name included.
+    pub fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Whether there is not even a name.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+
+    /// Argument `index`; 0 is the name. Panics past the end, as a slice does: arity is checked before.
+    pub fn at(&self, index: usize) -> &'a [u8] {
+        let span = self.spans[index];
+        &self.base[span.start as usize..span.start as usize + span.len as usize]
+    }
+
+    /// Argument `index`, if there is one.
+    pub fn get(&self, index: usize) -> Option<&'a [u8]> {
+        (index < self.spans.len()).then(|| self.at(index))
+    }
+
+    /// The arguments from `index` on.
+    pub fn from(&self, index: usize) -> Args<'a> {
+        Args { base: self.base, spans: &self.spans[index.min(self.spans.len())..] }
+    }
+
+    /// All in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+        let Args { base, spans } = *self;
+        spans.iter().map(move |s| &base[s.start as usize..s.start as usize + s.len as usize])
+    }
+}

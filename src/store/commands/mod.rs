@@ -1,0 +1,86 @@
+//! The one table of commands: name, arity, flags, keys, handler and documentation, one row each.
+//!
+//! Parsing, COMMAND, COMMAND DOCS, arity checks, access control and the reference are derived from these rows.
+
+use super::call::{Call, CommandResult};
+
+/// What a command does to the data; the names are Redis's COMMAND flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags(pub u32);
+
+impl Flags {
+    /// Changes data.
+    pub const WRITE: Flags = Flags(1);
+    /// Reads data.
+    pub const READONLY: Flags = Flags(1 << 1);
+    /// May need memory.
+    pub const DENYOOM: Flags = Flags(1 << 2);
+    /// Is about the server.
+    pub const ADMIN: Flags = Flags(1 << 3);
+    /// Constant or logarithmic time.
+    pub const FAST: Flags = Flags(1 << 4);
+    /// May run while the data set loads.
+    pub const LOADING: Flags = Flags(1 << 5);
+    /// May run on a stale replica.
+    pub const STALE: Flags = Flags(1 << 6);
+    /// May wait for data.
+    pub const BLOCKING: Flags = Flags(1 << 7);
+    /// Not allowed in scripts.
+    pub const NOSCRIPT: Flags = Flags(1 << 8);
+    /// Needs no authentication.
+    pub const NO_AUTH: Flags = Flags(1 << 9);
+
+    /// Both sets.
+    pub const fn and(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
+    /// Whether all of `other` is in here.
+    pub const fn has(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// Where a command's keys stand: first and last argument (negative counts from the end) and the step; 0, 0, 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// Index of the first key; 0 if there are none.
+    pub first: i16,
+    /// Index of the last key; -1 is the last argument.
+    pub last: i16,
+    /// Distance between keys.
+    pub step: i16,
+}
+
+impl Keys {
+    /// No keys.
+    pub const NONE: Keys = Keys { first: 0, last: 0, step: 0 };
+    /// One key, the first argument.
+    pub const ONE: Keys = Keys { first: 1, last: 1, step: 1 };
+    /// Every argument is a key.
+    pub const ALL: Keys = Keys { first: 1, last: -1, step: 1 };
+    /// The first two arguments.
+    pub const TWO: Keys = Keys { first: 1, last: 2, step: 1 };
+}
+
+/// One row of the command table.
+pub struct Command {
+    /// Lower case; subcommands are rows of their own in [`Command::subcommands`].
+    pub name: &'static str,
+    /// Number of arguments with the name; negative: at least that many.
+    pub arity: i16,
+    /// What it does to the data.
+    pub flags: Flags,
+    /// Where its keys are.
+    pub keys: Keys,
+    /// Redis's group: `string`, `generic`, `list`, ...
+    pub group: &'static str,
+    /// One line for people.
+    pub summary: &'static str,
+    /// The Redis version that brought it.
+    pub since: &'static str,
+    /// Runs it.
+    pub run: fn(&mut Call<'_>) -> CommandResult,
+    /// `CONFIG GET` and kin; empty for most.
+    pub subcommands: &'static [Command],
+}

@@ -1,0 +1,18 @@
+//! The keyspace behind a cache runtime and the commands on it, usable without any network.
+//!
+//! One way in: [`Store::execute`] serves RESP clients, Lua, scripts and replay alike. A command sees the store, its
+//! arguments and a reply writer, never a connection. Bytes and values only: no fd, no clock (time is an argument), no
+//! global. `unsafe` stands in `segment.rs` and `entry.rs` alone.
+
+pub mod args;
+pub mod call;
+pub mod commands;
+pub mod keyspace;
+pub mod reply;
+pub mod session;
+
+pub use args::{Args, Span};
+pub use call::{Call, CommandError, CommandResult};
+pub use keyspace::Keyspace;
+pub use reply::Reply;
+pub use session::Session;

@@ -1,0 +1,226 @@
+//! Writes replies in RESP2 or RESP3 straight into a connection's outgoing bytes; no value tree in between.
+//!
+//! Shapes that differ between the protocols (maps, sets, doubles, nulls, pushes) are chosen here, so that a command
+//! says what it means once. Source: the RESP specification and Redis 7.4's `networking.c`.
+
+/// A reply under construction.
+pub struct Reply<'a> {
+    out: &'a mut Vec<u8>,
+    resp3: bool,
+}
+
+impl<'a> Reply<'a> {
+    /// Appends to `out`.
+    pub fn new(out: &'a mut Vec<u8>, resp3: bool) -> Reply<'a> {
+        Reply { out, resp3 }
+    }
+
+    /// Whether the client speaks RESP3.
+    pub fn is_resp3(&self) -> bool {
+        self.resp3
+    }
+
+    /// Changes the protocol for the rest of this reply (HELLO).
+    pub fn set_resp3(&mut self, resp3: bool) {
+        self.resp3 = resp3;
+    }
+
+    /// `+OK`
+    pub fn ok(&mut self) {
+        self.out.extend_from_slice(b"+OK\r\n");
+    }
+
+    /// A status line; `text` has no line end.
+    pub fn simple(&mut self, text: &str) {
+        self.out.push(b'+');
+        self.out.extend_from_slice(text.as_bytes());
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    /// An error line with its code first (`ERR ...`, `WRONGTYPE ...`). Line ends inside become spaces.
+    pub fn error(&mut self, text: &[u8]) {
+        self.out.push(b'-');
+        self.out.extend(text.iter().map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b }));
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    /// `:N`
+    pub fn integer(&mut self, value: i64) {
+        self.header(b':', value);
+    }
+
+    /// A byte string.
+    pub fn bulk(&mut self, bytes: &[u8]) {
+        self.header(b'$', bytes.len() as i64);
+        self.out.extend_from_slice(bytes);
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    /// An integer as a byte string.
+    pub fn bulk_integer(&mut self, value: i64) {
+        let mut text = itoa::Buffer::new();
+        self.bulk(text.format(value).as_bytes());
+    }
+
+    /// No value where a byte string would stand.
+    pub fn null(&mut self) {
+        self.out.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"$-1\r\n" });
+    }
+
+    /// No value where an array would stand.
+    pub fn null_array(&mut self) {
+        self.out.extend_from_slice(if self.resp3 { b"_\r\n" } else { b"*-1\r\n" });
+    }
+
+    /// Starts an array of `len` items, which the caller then writes.
+    pub fn array(&mut self, len: usize) {
+        self.header(b'*', len as i64);
+    }
+
+    /// Starts a map of `pairs` keys and values; a flat array in RESP2.
+    pub fn map(&mut self, pairs: usize) {
+        if self.resp3 {
+            self.header(b'%', pairs as i64);
+        } else {
+            self.header(b'*', pairs as i64 * 2);
+        }
+    }
+
+    /// Starts a set of `len` items; an array in RESP2.
+    pub fn set(&mut self, len: usize) {
+        self.header(if self.resp3 { b'~' } else { b'*' }, len as i64);
+    }
+
+    /// Starts an out-of-band message of `len` items; an array in RESP2.
+    pub fn push(&mut self, len: usize) {
+        self.header(if self.resp3 { b'>' } else { b'*' }, len as i64);
+    }
+
+    /// A boolean; 1 or 0 in RESP2.
+    pub fn boolean(&mut self, value: bool) {
+        if self.resp3 {
+            self.out.extend_from_slice(if value { b"#t\r\n" } else { b"#f\r\n" });
+        } else {
+            self.integer(i64::from(value));
+        }
+    }
+
+    /// A double; its text as a byte string in RESP2.
+    pub fn double(&mut self, value: f64) {
+        let text = format_double(value);
+        if self.resp3 {
+            self.out.push(b',');
+            self.out.extend_from_slice(text.as_bytes());
+            self.out.extend_from_slice(b"\r\n");
+        } else {
+            self.bulk(text.as_bytes());
+        }
+    }
+
+    /// Text with a three-letter format in RESP3 (`txt`, `mkd`), a byte string in RESP2.
+    pub fn verbatim(&mut self, format: &str, text: &[u8]) {
+        if !self.resp3 {
+            return self.bulk(text);
+        }
+        self.header(b'=', text.len() as i64 + 4);
+        self.out.extend_from_slice(format.as_bytes());
+        self.out.push(b':');
+        self.out.extend_from_slice(text);
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    /// Bytes that are RESP already.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// A place to come back to with [`Reply::rewind`] or [`Reply::splice`].
+    pub fn mark(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Forgets all that was written after `mark`.
+    pub fn rewind(&mut self, mark: usize) {
+        self.out.truncate(mark);
+    }
+
+    /// Writes an array header for `len` items in front of what was written after `mark`, for when the length is known last.
+    pub fn array_at(&mut self, mark: usize, len: usize) {
+        let tail = self.out.split_off(mark);
+        self.array(len);
+        self.out.extend_from_slice(&tail);
+    }
+
+    fn header(&mut self, kind: u8, value: i64) {
+        let mut text = itoa::Buffer::new();
+        self.out.push(kind);
+        self.out.extend_from_slice(text.format(value).as_bytes());
+        self.out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// A double as Redis 7.4 prints scores: the shortest text that reads back equal, integers without a point, `inf`, `-inf`,
+/// `nan`.
+pub fn format_double(value: f64) -> String {
+    if value.is_nan() {
+        return "nan".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "inf" } else { "-inf" }.to_owned();
+    }
+    if value == value.trunc() && value.abs() < 1e17 {
+        // `-0` keeps its sign, as Redis's fpconv does.
+        return if value == 0.0 && value.is_sign_negative() {
+            "-0".to_owned()
+        } else {
+            format!("{}", value as i64)
+        };
+    }
+    let magnitude = value.abs();
+    if (1e-5..1e21).contains(&magnitude) { format!("{value}") } else { scientific(value) }
+}
+
+/// Rust writes `1e30`, C and Redis write `1e+30`.
+fn scientific(value: f64) -> String {
+    let text = format!("{value:e}");
+    match text.split_once('e') {
+        Some((digits, exponent)) if !exponent.starts_with('-') => format!("{digits}e+{exponent}"),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_read_as_redis_prints_them() {
+        for (value, text) in [
+            (0.1, "0.1"),
+            (3.0, "3"),
+            (-0.0, "-0"),
+            (1e30, "1e+30"),
+            (1.5e-7, "1.5e-7"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(format_double(value), text);
+        }
+    }
+
+    #[test]
+    fn shapes_follow_the_protocol() {
+        let mut out = Vec::new();
+        let mut reply = Reply::new(&mut out, true);
+        reply.map(1);
+        reply.null();
+        reply.boolean(true);
+        assert_eq!(out, b"%1\r\n_\r\n#t\r\n");
+        let mut out = Vec::new();
+        let mut reply = Reply::new(&mut out, false);
+        reply.map(1);
+        reply.null();
+        reply.boolean(true);
+        assert_eq!(out, b"*2\r\n$-1\r\n:1\r\n");
+    }
+}
