@@ -1,7 +1,12 @@
 //! Socketley: network runtimes (servers, clients, proxies, caches) on io_uring, scripted in LuaJIT.
 
 pub mod error;
+pub mod id;
 pub mod limits;
+pub mod log;
+pub mod lua;
 pub mod net;
 pub mod ring;
+pub mod runtime;
 pub mod store;
+pub mod worker;

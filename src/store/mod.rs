@@ -10,9 +10,11 @@ pub mod commands;
 pub mod keyspace;
 pub mod reply;
 pub mod session;
+pub mod shared;
 
 pub use args::{Args, Span};
 pub use call::{Call, CommandError, CommandResult};
 pub use keyspace::Keyspace;
 pub use reply::Reply;
 pub use session::Session;
+pub use shared::SharedStore;

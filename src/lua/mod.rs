@@ -1,0 +1,141 @@
+//! App VMs: LuaJIT states that run a user's handlers over batches of events.
+//!
+//! A VM takes events in ([`vm::AppVm`]'s `on_*`), runs them in one entry, and puts out [`Action`]s. It does no I/O and
+//! reads no clock; it reaches stores through [`Stores`] and everything else through actions.
+//! Must not know: sockets, workers, the control thread.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::id::{ConnectionId, RuntimeId, RuntimeKind};
+use crate::log::LogLevel;
+use crate::store::SharedStore;
+
+/// A version of an app's source, as the control thread read it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppSource {
+    /// The app's name: the file's stem, or the runtime's name for the callback style.
+    pub name: String,
+    /// The main file, absolute.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// The number of this version, from 1.
+    pub generation: u32,
+    /// For a script in the original's callback style that a runtime names (`--lua`): that runtime, which is `self`.
+    pub owner: Option<Owner>,
+    /// Texts of modules to use instead of the files (a restart from the last good source), by absolute path.
+    pub modules: Vec<(PathBuf, String)>,
+    /// Bounds of the VM.
+    pub limits: VmLimits,
+}
+
+/// The runtime that a callback-style script belongs to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Owner {
+    /// Its type.
+    pub kind: RuntimeKind,
+    /// Its name.
+    pub name: String,
+    /// Its port, 0 if it has none.
+    pub port: u16,
+}
+
+/// What a VM may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmLimits {
+    /// CPU time of one handler.
+    pub budget_ms: u32,
+    /// The VM's heap.
+    pub memory_bytes: usize,
+    /// Without files, processes and environment.
+    pub restricted: bool,
+}
+
+/// What an app's file defines, as data.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Definitions {
+    /// Its runtimes, in the order of the file. A callback-style script has exactly one: its owner.
+    pub runtimes: Vec<Definition>,
+    /// Its CLI commands: the specs, as the commands' own files have them.
+    pub commands: Vec<serde_json::Value>,
+}
+
+/// One runtime of an app's file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Definition {
+    /// Its type.
+    pub kind: RuntimeKind,
+    /// Its name.
+    pub name: String,
+    /// Where `server "name" {` stands.
+    pub file: PathBuf,
+    /// 1-based.
+    pub line: u32,
+    /// The fields that are data, unchecked.
+    pub fields: serde_json::Map<String, serde_json::Value>,
+    /// The callbacks it has, by name (`on_message`, ...).
+    pub handlers: Vec<String>,
+}
+
+/// A value that crosses between a script and the daemon: a result, or why not.
+pub type Reply = Result<serde_json::Value, String>;
+
+/// `state` tables of an app, copied out of one generation for the next.
+#[derive(Clone, Debug, Default)]
+pub struct StateSnapshot {
+    /// By runtime name.
+    pub tables: Vec<(String, serde_json::Value)>,
+}
+
+/// Finds stores by the name of their cache runtime.
+pub trait Stores {
+    /// The store, if such a cache runs.
+    fn find(&self, name: &str) -> Option<Arc<SharedStore>>;
+    /// All names, for suggestions and completion.
+    fn names(&self) -> Vec<String>;
+}
+
+/// What a script asked for while its handlers ran, in order.
+#[derive(Debug)]
+pub enum Action {
+    /// Send to one connection; the bytes are in the VM's arena. `message`: frame it by the runtime's framing.
+    Send { connection: ConnectionId, start: usize, len: usize },
+    /// Send to all connections of a runtime of this app.
+    Broadcast { runtime: RuntimeId, except: Option<ConnectionId>, start: usize, len: usize },
+    /// Close after what was sent has gone out.
+    Close { connection: ConnectionId },
+    /// The connection's handler waits (`true`): parse nothing more of it; or has ended (`false`).
+    Park { connection: ConnectionId, parked: bool },
+    /// Wake `timer` after `delay_ms`; the host answers with the VM's `on_timer`.
+    Timer { timer: u64, delay_ms: u64 },
+    /// That timer isn't wanted any more.
+    CancelTimer { timer: u64 },
+    /// Where a proxied connection goes.
+    Route { connection: ConnectionId, route: Route },
+    /// Ask the control thread; the answer comes back by `on_answer`.
+    Daemon { task: u64, verb: String, arguments: serde_json::Value },
+    /// An evaluation, completion or command ended.
+    Evaluated { request: u64, reply: Reply },
+    /// Output of a command that still runs.
+    Output { request: u64, frame: serde_json::Value },
+    /// A log line. `runtime`: whose handler wrote it, if one did.
+    Log { level: LogLevel, runtime: Option<RuntimeId>, text: String },
+    /// A handler failed; for counting. Its text comes as a log line beside.
+    Failed { runtime: Option<RuntimeId> },
+    /// `on_stop` of a runtime has ended.
+    StopEnded { runtime: RuntimeId },
+}
+
+/// `on_route`'s answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// The index of a backend, from 0.
+    Index(usize),
+    /// A backend or address by name.
+    Name(String),
+    /// The proxy's strategy decides.
+    Default,
+    /// The handler failed: the connection is closed.
+    Refused,
+}

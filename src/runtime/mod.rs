@@ -1,0 +1,113 @@
+//! Runtimes: named servers, clients, proxies and caches, and what is common to them.
+//!
+//! `config` is the one table of their fields; the folders hold the behaviour of each type on one worker.
+//! Must not know: the control thread, the command line.
+
+pub mod stats;
+
+use std::sync::Arc;
+
+pub use stats::RuntimeStats;
+
+pub use crate::id::{AppId, RuntimeId, RuntimeKind};
+
+/// Which bytes make a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// Ends with a newline; a carriage return before it is dropped.
+    Lines,
+    /// Whatever one read brings.
+    Raw,
+    /// A big-endian length of this many bytes (1, 2 or 4), then that many bytes.
+    Length(u8),
+}
+
+/// Who may speak on a server or client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Messages come in and go out; without a handler a server relays each to all other clients.
+    InOut,
+    /// Receive only.
+    In,
+    /// Send only: what peers say is read and dropped.
+    Out,
+}
+
+/// How a proxy chooses a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    /// One after the other.
+    RoundRobin,
+    /// By chance.
+    Random,
+    /// `on_route` says.
+    Lua,
+}
+
+/// What clients of a cache may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// No write commands.
+    ReadOnly,
+    /// Everything but administration.
+    ReadWrite,
+    /// Everything.
+    Admin,
+}
+
+/// A runtime's fields, checked. What is for one type only is at its default for the others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuntimeConfig {
+    /// The runtime's name.
+    pub name: String,
+    /// Its type.
+    pub kind: RuntimeKind,
+    /// The address to listen on (server, proxy, cache), as the user wrote it and resolved.
+    pub listen: Option<std::net::SocketAddr>,
+    /// server, client: who may speak.
+    pub mode: Mode,
+    /// server, client: what makes a message.
+    pub framing: Framing,
+    /// server, proxy, cache: accepted connections at a time; 0 for no limit of its own.
+    pub max_connections: u32,
+    /// client: `host:port` to dial.
+    pub target: Option<String>,
+    /// client: reconnect attempts in a row before giving up; 0 for never give up, nothing for no reconnecting.
+    pub reconnect: Option<u32>,
+    /// proxy: `host:port` or names of runtimes, in order.
+    pub backends: Vec<String>,
+    /// proxy: how to choose.
+    pub strategy: Strategy,
+    /// cache: what clients may do.
+    pub access: Access,
+    /// cache: AUTH's password.
+    pub password: Option<String>,
+}
+
+/// A proxy's backend as the workers see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// As the user wrote it.
+    pub name: String,
+    /// Where to dial, in order of preference; empty while the name doesn't resolve.
+    pub addresses: Vec<std::net::SocketAddr>,
+}
+
+/// A runtime as a worker receives it.
+#[derive(Clone)]
+pub struct Placement {
+    /// Its number.
+    pub id: RuntimeId,
+    /// Its fields.
+    pub config: Arc<RuntimeConfig>,
+    /// Where to count, one cell per worker.
+    pub stats: Arc<RuntimeStats>,
+    /// cache: the store.
+    pub store: Option<Arc<crate::store::SharedStore>>,
+    /// proxy: the backends; client: one, its target.
+    pub backends: Vec<Backend>,
+    /// The app whose handlers it runs, and which of the app's definitions it is.
+    pub app: Option<(AppId, usize)>,
+    /// The workers that serve it, lowest first; the first one accepts.
+    pub workers: Vec<u8>,
+}

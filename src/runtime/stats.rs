@@ -1,0 +1,69 @@
+//! A runtime's counters: one cell per worker, written by that worker only, summed by whoever asks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What one worker counts for one runtime. On its own cache lines, so that workers don't slow each other down.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct StatsCell {
+    /// Open connections now.
+    pub connections: AtomicU64,
+    /// Connections ever.
+    pub connections_total: AtomicU64,
+    /// Messages or commands that came in.
+    pub messages: AtomicU64,
+    /// Bytes read from peers.
+    pub bytes_in: AtomicU64,
+    /// Bytes written to peers.
+    pub bytes_out: AtomicU64,
+    /// Connections turned away (limits, no backend).
+    pub refused: AtomicU64,
+    /// Connections ended by an error of the peer's protocol.
+    pub protocol_errors: AtomicU64,
+    /// Connections closed because they didn't read.
+    pub slow_closed: AtomicU64,
+    /// Errors of the runtime's handlers.
+    pub script_errors: AtomicU64,
+    /// client: connected now (0 or 1); proxy: backend connections open now.
+    pub upstream_connections: AtomicU64,
+    /// client, proxy: failed dials.
+    pub dial_errors: AtomicU64,
+}
+
+impl StatsCell {
+    /// Adds without a locked instruction: only one thread writes a cell.
+    pub fn add(counter: &AtomicU64, amount: u64) {
+        counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    /// The reverse of [`StatsCell::add`].
+    pub fn subtract(counter: &AtomicU64, amount: u64) {
+        counter.store(counter.load(Ordering::Relaxed).wrapping_sub(amount), Ordering::Relaxed);
+    }
+}
+
+/// The cells of one runtime.
+#[derive(Debug)]
+pub struct RuntimeStats {
+    cells: Box<[StatsCell]>,
+}
+
+impl RuntimeStats {
+    /// Zeroes for `workers` workers.
+    pub fn new(workers: usize) -> RuntimeStats {
+        RuntimeStats { cells: (0..workers).map(|_| StatsCell::default()).collect() }
+    }
+
+    /// The cell that worker `index` writes.
+    pub fn cell(&self, index: u8) -> &StatsCell {
+        &self.cells[usize::from(index)]
+    }
+
+    /// A counter summed over the workers: `stats.sum(|cell| &cell.messages)`.
+    pub fn sum(&self, counter: impl Fn(&StatsCell) -> &AtomicU64) -> u64 {
+        self.cells
+            .iter()
+            .map(|cell| counter(cell).load(Ordering::Relaxed))
+            .fold(0, u64::wrapping_add)
+    }
+}

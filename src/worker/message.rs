@@ -1,0 +1,143 @@
+//! What the control thread and the workers say to each other.
+//!
+//! A worker never waits for an answer; the control thread waits for one with a deadline. Requests carry a number that
+//! the answer repeats.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::ScriptError;
+use crate::log::LogRecord;
+use crate::lua::{AppSource, Definitions, Reply};
+use crate::net::ConnectionId;
+use crate::ring::{Fd, Wake};
+use crate::runtime::{AppId, Placement, RuntimeId};
+
+/// From the control thread (or another worker) to a worker.
+pub enum ToWorker {
+    /// Build a generation of an app beside the running one, evaluate it and answer [`FromWorker::Prepared`].
+    Prepare { request: u64, app: AppId, source: Arc<AppSource> },
+    /// Make the prepared generation the running one: `placements` are the runtimes it now serves (new and kept ones; a
+    /// kept one has the id it had). Connections stay. Answer [`FromWorker::Committed`].
+    Commit { request: u64, app: AppId, generation: u32, placements: Vec<Placement> },
+    /// Forget a prepared generation.
+    Discard { app: AppId, generation: u32 },
+    /// The app ends: its VM is closed after its runtimes' connections are.
+    DropApp { app: AppId },
+    /// Serve a runtime, or take its changed fields. Answer [`FromWorker::Placed`].
+    Place { request: u64, placement: Placement },
+    /// Accept for a runtime that is placed here. The fd stays the control thread's.
+    Listen { runtime: RuntimeId, fd: Fd },
+    /// Stop accepting from this fd; answer [`FromWorker::Unlistened`] when nothing is in flight on it.
+    Unlisten { request: u64, runtime: RuntimeId },
+    /// An accepted connection, handed over by the accepting worker.
+    Adopt { runtime: RuntimeId, fd: Fd },
+    /// Close the runtime's connections after at most `drain_ms`, run `on_stop`, answer [`FromWorker::Stopped`].
+    Stop { request: u64, runtime: RuntimeId, drain_ms: u64 },
+    /// Send a message to one of the runtime's connections or to all of them. `request` 0 wants no answer;
+    /// else [`FromWorker::SentTo`] tells how many got it.
+    Send { request: u64, runtime: RuntimeId, to: Recipients, bytes: Arc<[u8]> },
+    /// Stream the runtime's messages as [`FromWorker::Message`] (interactive mode), or stop doing so.
+    Observe { runtime: RuntimeId, on: bool },
+    /// Evaluate a console line in the app's VM; answer [`FromWorker::Evaluated`].
+    Evaluate { request: u64, app: AppId, code: String },
+    /// The names that could follow `line` in that VM; answer [`FromWorker::Evaluated`].
+    Complete { request: u64, app: AppId, line: String },
+    /// End an evaluation or command that still runs or waits.
+    Cancel { request: u64, app: AppId },
+    /// Run the app's own CLI command; answer [`FromWorker::Evaluated`].
+    Command { request: u64, app: AppId, name: String, arguments: serde_json::Value },
+    /// The control thread's answer to [`FromWorker::Daemon`].
+    Answer { app: AppId, generation: u32, task: u64, reply: Reply },
+    /// Close everything after at most `drain_ms` and end the thread.
+    Shutdown { drain_ms: u64 },
+}
+
+/// Whom a message goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recipients {
+    /// Every connection of the runtime on this worker.
+    All,
+    /// Every one but this.
+    AllBut(ConnectionId),
+    /// One.
+    One(ConnectionId),
+}
+
+/// From a worker to the control thread.
+pub enum FromWorker {
+    /// A generation was evaluated: what it defines, or why it can't run. `modules` are the files to watch either way.
+    Prepared { request: u64, result: Result<Definitions, ScriptError>, modules: Vec<PathBuf> },
+    /// The switch is done, or refused (state that can't be carried over): then the old generation still runs.
+    Committed { request: u64, result: Result<(), ScriptError> },
+    /// The runtime is served.
+    Placed { request: u64 },
+    /// Nothing accepts from the listener any more.
+    Unlistened { request: u64 },
+    /// All connections of the runtime on this worker are closed.
+    Stopped { request: u64 },
+    /// So many connections got the message.
+    SentTo { request: u64, count: u64 },
+    /// A message of an observed runtime.
+    Message { runtime: RuntimeId, connection: ConnectionId, bytes: Vec<u8> },
+    /// An evaluation, completion or command ended.
+    Evaluated { request: u64, reply: Reply },
+    /// Output of a command that still runs.
+    Output { request: u64, frame: serde_json::Value },
+    /// A script asks for something that is the control thread's: `verb` and its arguments as in the manager's verbs.
+    Daemon {
+        worker: u8,
+        app: AppId,
+        generation: u32,
+        task: u64,
+        verb: String,
+        arguments: serde_json::Value,
+    },
+    /// A line for the log.
+    Log(LogRecord),
+    /// A generation has ended: nothing of it waits any more.
+    GenerationEnded { app: AppId, generation: u32 },
+    /// A client runtime gave up, a script died, ...: the runtime isn't doing its job, and why.
+    Degraded { runtime: RuntimeId, reason: String },
+    /// The worker's thread ends.
+    Ended { worker: u8 },
+}
+
+/// A queue into a thread that sleeps in its ring.
+pub struct Inbox<T> {
+    queue: Mutex<VecDeque<T>>,
+    wake: Mutex<Option<Arc<dyn Wake>>>,
+}
+
+impl<T> Default for Inbox<T> {
+    fn default() -> Self {
+        Inbox { queue: Mutex::new(VecDeque::new()), wake: Mutex::new(None) }
+    }
+}
+
+impl<T> Inbox<T> {
+    /// Says how to wake the reader; messages sent before are seen at its first turn.
+    pub fn attach(&self, wake: Arc<dyn Wake>) {
+        *self.wake.lock() = Some(wake);
+    }
+
+    /// Appends a message and wakes the reader if the queue was empty.
+    pub fn send(&self, message: T) {
+        let was_empty = {
+            let mut queue = self.queue.lock();
+            queue.push_back(message);
+            queue.len() == 1
+        };
+        if was_empty && let Some(wake) = self.wake.lock().as_ref() {
+            wake.wake();
+        }
+    }
+
+    /// Takes all messages, in order.
+    pub fn take(&self) -> VecDeque<T> {
+        std::mem::take(&mut *self.queue.lock())
+    }
+}
