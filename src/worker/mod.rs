@@ -1,5 +1,3 @@
 //! The workers: a thread each with its own ring, connections and Lua VMs; they share stores and queues only.
 
-pub mod message;
-
-pub use message::{FromWorker, Inbox, ToWorker};
+pub use crate::runtime::message::{self, FromWorker, Inbox, Recipients, ToWorker};

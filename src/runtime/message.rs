@@ -10,11 +10,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::error::ScriptError;
+use crate::id::{AppId, ConnectionId, RuntimeId};
 use crate::log::LogRecord;
 use crate::lua::{AppSource, Definitions, Reply};
-use crate::net::ConnectionId;
 use crate::ring::{Fd, Wake};
-use crate::runtime::{AppId, Placement, RuntimeId};
+
+use super::Placement;
 
 /// From the control thread (or another worker) to a worker.
 pub enum ToWorker {
@@ -40,6 +41,8 @@ pub enum ToWorker {
     /// Send a message to one of the runtime's connections or to all of them. `request` 0 wants no answer;
     /// else [`FromWorker::SentTo`] tells how many got it.
     Send { request: u64, runtime: RuntimeId, to: Recipients, bytes: Arc<[u8]> },
+    /// Bytes that are framed already, for every connection of the runtime on this worker.
+    Relay { runtime: RuntimeId, bytes: Arc<[u8]> },
     /// Stream the runtime's messages as [`FromWorker::Message`] (interactive mode), or stop doing so.
     Observe { runtime: RuntimeId, on: bool },
     /// Evaluate a console line in the app's VM; answer [`FromWorker::Evaluated`].
