@@ -6,6 +6,7 @@ pub mod limits;
 pub mod log;
 pub mod lua;
 pub mod net;
+pub mod proto;
 pub mod ring;
 pub mod runtime;
 pub mod store;

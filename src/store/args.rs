@@ -1,13 +1,6 @@
 //! A command's arguments as places in a buffer: nothing is allocated or copied to parse a command.
 
-/// Where one argument lies in the bytes it was parsed from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Span {
-    /// Offset of the first byte.
-    pub start: u32,
-    /// Length in bytes.
-    pub len: u32,
-}
+pub use crate::proto::resp::Span;
 
 /// The arguments of one command, the command's name first.
 #[derive(Clone, Copy, Debug)]

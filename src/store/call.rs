@@ -1,11 +1,14 @@
 //! What a command's handler receives, and how it says no.
 
+use super::instance::Instance;
 use super::{Args, Keyspace, Reply, Session};
 
 /// One command being executed. Handlers take the fields apart (`let Call { keyspace, args, reply, .. } = call;`).
 pub struct Call<'a> {
     /// All databases of the store.
     pub keyspace: &'a mut Keyspace,
+    /// The store apart from its data: parameters, clients, counters.
+    pub instance: &'a mut Instance,
     /// The client's state.
     pub session: &'a mut Session,
     /// The command's name and arguments; the arity has been checked.

@@ -6,15 +6,40 @@
 
 pub mod args;
 pub mod call;
+pub mod clients;
 pub mod commands;
+pub mod config;
+mod execute;
+pub mod instance;
 pub mod keyspace;
 pub mod reply;
 pub mod session;
 pub mod shared;
+pub mod statistics;
 
 pub use args::{Args, Span};
 pub use call::{Call, CommandError, CommandResult};
+pub use commands::{CommandId, table};
+pub use execute::Outcome;
+pub use instance::Settings;
 pub use keyspace::Keyspace;
 pub use reply::Reply;
 pub use session::Session;
 pub use shared::SharedStore;
+
+use instance::Instance;
+
+/// A keyspace, the clients on it and the commands: all of a cache but its sockets.
+pub struct Store {
+    /// The data.
+    pub keyspace: Keyspace,
+    /// Everything else.
+    pub instance: Instance,
+}
+
+impl Store {
+    /// An empty store.
+    pub fn new(settings: &Settings) -> Store {
+        Store { keyspace: Keyspace {}, instance: Instance::new(settings) }
+    }
+}

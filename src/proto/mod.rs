@@ -1,0 +1,5 @@
+//! Protocols as bytes and values: parsers and writers without sockets, clocks or allocation per message.
+//!
+//! Must not know: connections, runtimes, stores, Lua.
+
+pub mod resp;

@@ -1,0 +1,145 @@
+//! The clients of a store, for CLIENT LIST and CLIENT KILL: one row each, changed only when something about it changes.
+
+use super::Session;
+
+/// One connected client.
+#[derive(Clone, Debug, Default)]
+pub struct Client {
+    /// [`Session::id`].
+    pub id: u64,
+    /// The connection's bits, as the worker that serves it told them; what a [`Delivery`] names.
+    pub connection: u64,
+    /// `host:port` of the peer.
+    pub address: String,
+    /// `host:port` of this side.
+    pub local_address: String,
+    /// When it connected, in milliseconds since the epoch.
+    pub connected_ms: u64,
+    /// When it last sent a command.
+    pub active_ms: u64,
+    /// The last command's index in the table, once it sent one.
+    pub command: Option<u16>,
+    /// A copy of the session's last state.
+    pub session: Option<Session>,
+}
+
+/// Something that a connection's worker has to do because of another client's command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// End this connection (CLIENT KILL).
+    Close {
+        /// [`Client::connection`].
+        connection: u64,
+    },
+}
+
+/// All clients and what is to be delivered to them.
+#[derive(Default)]
+pub struct Clients {
+    rows: Vec<Option<Client>>,
+    free: Vec<u32>,
+    connected: usize,
+    last_id: u64,
+    deliveries: Vec<Delivery>,
+}
+
+impl Clients {
+    /// A number for a session that has no row (in-process callers).
+    pub fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Adds a row for a fresh session.
+    pub fn add(&mut self, client: Client) -> Session {
+        let mut session = Session::new(self.next_id());
+        let row = match self.free.pop() {
+            Some(row) => row,
+            None => {
+                self.rows.push(None);
+                self.rows.len() as u32 - 1
+            }
+        };
+        session.row = Some(row);
+        self.connected += 1;
+        self.rows[row as usize] =
+            Some(Client { id: session.id, session: Some(session.clone()), ..client });
+        session
+    }
+
+    /// Drops the row of a session that ends.
+    pub fn remove(&mut self, session: &mut Session) {
+        if let Some(row) = session.row.take()
+            && self.rows[row as usize].take().is_some()
+        {
+            self.connected -= 1;
+            self.free.push(row);
+        }
+    }
+
+    /// Copies what CLIENT LIST shows after a command changed it.
+    pub fn update(&mut self, session: &Session) {
+        if let Some(client) = session.row.and_then(|row| self.rows[row as usize].as_mut()) {
+            client.session = Some(session.clone());
+        }
+    }
+
+    /// Notes that a client sent `command`.
+    pub fn touch(&mut self, row: Option<u32>, command: u16, now_ms: u64) {
+        if let Some(client) = row.and_then(|row| self.rows[row as usize].as_mut()) {
+            client.command = Some(command);
+            client.active_ms = now_ms;
+        }
+    }
+
+    /// How many are connected.
+    pub fn len(&self) -> usize {
+        self.connected
+    }
+
+    /// Whether nobody is.
+    pub fn is_empty(&self) -> bool {
+        self.connected == 0
+    }
+
+    /// All rows, oldest first.
+    pub fn sorted(&self) -> Vec<&Client> {
+        let mut all: Vec<&Client> = self.rows.iter().flatten().collect();
+        all.sort_by_key(|client| client.id);
+        all
+    }
+
+    /// The row of `session`, if it has one.
+    pub fn of(&self, session: &Session) -> Option<&Client> {
+        session.row.and_then(|row| self.rows[row as usize].as_ref())
+    }
+
+    /// Asks a connection's worker to do something.
+    pub fn deliver(&mut self, delivery: Delivery) {
+        self.deliveries.push(delivery);
+    }
+
+    /// What has to be done since the last call, in order.
+    pub fn take_deliveries(&mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.deliveries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_reused_and_ids_are_not() {
+        let mut clients = Clients::default();
+        let mut first = clients.add(Client::default());
+        let second = clients.add(Client::default());
+        clients.remove(&mut first);
+        clients.remove(&mut first);
+        let third = clients.add(Client::default());
+        assert_eq!((third.id, third.row), (3, Some(0)));
+        assert_eq!(clients.len(), 2);
+        let ids: Vec<u64> = clients.sorted().iter().map(|client| client.id).collect();
+        assert_eq!(ids, [second.id, third.id]);
+    }
+}

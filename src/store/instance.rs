@@ -1,0 +1,69 @@
+//! What a store is apart from its data: its name, parameters, clients and counters.
+//!
+//! Commands about the server (INFO, CONFIG, CLIENT) read and change it; commands on data never look here.
+
+use super::clients::Clients;
+use super::config::Config;
+use super::statistics::{Process, Statistics};
+
+/// Everything of a store that isn't data.
+pub struct Instance {
+    /// The cache runtime's name.
+    pub name: String,
+    /// 40 hexadecimal digits, new with every start.
+    pub run_id: String,
+    /// When it was made, in milliseconds since the epoch.
+    pub started_ms: u64,
+    /// CONFIG's parameters.
+    pub config: Config,
+    /// Who is connected.
+    pub clients: Clients,
+    /// What has been counted.
+    pub statistics: Statistics,
+    /// The process's own figures, as last told by whoever runs the store.
+    pub process: Process,
+}
+
+/// What a store is made with.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The cache runtime's name.
+    pub name: String,
+    /// The port it is served on; 0 if it isn't.
+    pub port: u16,
+    /// What AUTH wants; none: everyone may.
+    pub password: Option<Vec<u8>>,
+    /// Clients that connect may only read.
+    pub readonly: bool,
+    /// Makes the run id and the choices of SPOP, RANDOMKEY and their kin; different at every start, kept in a replayed run.
+    pub seed: u64,
+    /// Now, in milliseconds since the epoch.
+    pub now_ms: u64,
+}
+
+impl Instance {
+    /// A new one without clients.
+    pub fn new(settings: &Settings) -> Instance {
+        Instance {
+            name: settings.name.clone(),
+            run_id: run_id(settings.seed, settings.now_ms),
+            started_ms: settings.now_ms,
+            config: Config::new(settings),
+            clients: Clients::default(),
+            statistics: Statistics::new(settings.now_ms),
+            process: Process::default(),
+        }
+    }
+}
+
+/// 160 bits that differ between starts, spread by splitmix64.
+fn run_id(seed: u64, now_ms: u64) -> String {
+    let mut state = seed ^ now_ms.rotate_left(32);
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    };
+    format!("{:016x}{:016x}{:08x}", next(), next(), next() as u32)
+}

@@ -1,0 +1,136 @@
+//! What a store counts: commands, errors, bytes, and the process's figures that INFO repeats.
+
+use super::commands::table;
+
+/// Kinds of errors told apart in INFO errorstats; more share the last row, as in Redis.
+const ERROR_KINDS_MAX: usize = 128;
+
+/// The counters of one command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CommandCounter {
+    /// Times it ran.
+    pub calls: u64,
+    /// Time spent, in nanoseconds: the batch's time shared out evenly over its commands.
+    pub nanoseconds: u64,
+    /// Refused before running (arity, authentication, readonly).
+    pub rejected: u64,
+    /// Ran and answered an error.
+    pub failed: u64,
+}
+
+/// All counters of a store.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    /// By the command's index in the table.
+    pub commands: Vec<CommandCounter>,
+    /// Commands executed in all.
+    pub total_commands: u64,
+    /// Connections accepted in all.
+    pub connections: u64,
+    /// Bytes of requests.
+    pub input_bytes: u64,
+    /// Bytes of replies.
+    pub output_bytes: u64,
+    /// Error replies sent, in all.
+    pub errors: u64,
+    /// Error replies by their first word.
+    pub error_kinds: Vec<(Vec<u8>, u64)>,
+    /// Commands of the last second, as [`Statistics::sample`] saw them.
+    pub commands_per_second: u64,
+    /// When the counters were last reset, in milliseconds since the epoch.
+    pub reset_ms: u64,
+    sampled: (u64, u64),
+}
+
+/// Figures of the whole process that the store itself can't know; zero until told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// Bytes the allocator has handed out.
+    pub allocated_bytes: u64,
+    /// Bytes in active pages of the allocator.
+    pub active_bytes: u64,
+    /// Bytes of the process in memory.
+    pub resident_bytes: u64,
+    /// The largest `allocated_bytes` seen.
+    pub peak_bytes: u64,
+    /// The machine's memory.
+    pub system_bytes: u64,
+    /// CPU time in the kernel, in microseconds.
+    pub system_us: u64,
+    /// CPU time outside the kernel, in microseconds.
+    pub user_us: u64,
+    /// The process's number.
+    pub id: u32,
+}
+
+impl Statistics {
+    /// All zero.
+    pub fn new(now_ms: u64) -> Statistics {
+        Statistics {
+            commands: vec![CommandCounter::default(); table().len()],
+            reset_ms: now_ms,
+            sampled: (now_ms, 0),
+            ..Statistics::default()
+        }
+    }
+
+    /// CONFIG RESETSTAT.
+    pub fn reset(&mut self, now_ms: u64) {
+        *self = Statistics::new(now_ms);
+    }
+
+    /// Counts an error reply by its first word.
+    pub fn count_error(&mut self, line: &[u8]) {
+        self.errors += 1;
+        let kind = line.split(|b| *b == b' ').next().unwrap_or_default();
+        match self.error_kinds.iter_mut().find(|(known, _)| known == kind) {
+            Some((_, count)) => *count += 1,
+            None if self.error_kinds.len() < ERROR_KINDS_MAX => {
+                self.error_kinds.push((kind.to_vec(), 1));
+            }
+            None => {}
+        }
+    }
+
+    /// Works out the rate of commands; called a few times a second.
+    pub fn sample(&mut self, now_ms: u64) {
+        let (then_ms, then_count) = self.sampled;
+        let passed = now_ms.saturating_sub(then_ms);
+        if passed < 1000 {
+            return;
+        }
+        self.commands_per_second = (self.total_commands - then_count) * 1000 / passed;
+        self.sampled = (now_ms, self.total_commands);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_counted_by_their_first_word_and_bounded() {
+        let mut statistics = Statistics::new(0);
+        statistics.count_error(b"ERR a");
+        statistics.count_error(b"ERR b");
+        statistics.count_error(b"WRONGTYPE c");
+        assert_eq!(statistics.error_kinds, vec![(b"ERR".to_vec(), 2), (b"WRONGTYPE".to_vec(), 1)]);
+        for kind in 0..1000 {
+            statistics.count_error(format!("K{kind} x").as_bytes());
+        }
+        assert_eq!(statistics.error_kinds.len(), ERROR_KINDS_MAX);
+        assert_eq!(statistics.errors, 1003);
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_second() {
+        let mut statistics = Statistics::new(1_000);
+        statistics.total_commands = 500;
+        statistics.sample(1_500);
+        assert_eq!(statistics.commands_per_second, 0);
+        statistics.sample(2_000);
+        assert_eq!(statistics.commands_per_second, 500);
+        statistics.sample(4_000);
+        assert_eq!(statistics.commands_per_second, 0);
+    }
+}
