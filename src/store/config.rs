@@ -23,8 +23,11 @@ pub struct Parameter {
     /// Its value as text.
     pub get: fn(&Config) -> Vec<u8>,
     /// Changes it or says why not; none: it can't be changed while the store runs.
-    pub set: Option<fn(&mut Config, &[u8]) -> Result<(), &'static str>>,
+    pub set: Option<Setter>,
 }
+
+/// Takes the new value's text.
+pub type Setter = fn(&mut Config, &[u8]) -> Result<(), &'static str>;
 
 impl Config {
     /// The values at start.

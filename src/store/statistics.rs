@@ -83,8 +83,8 @@ impl Statistics {
     pub fn count_error(&mut self, line: &[u8]) {
         self.errors += 1;
         let kind = line.split(|b| *b == b' ').next().unwrap_or_default();
-        match self.error_kinds.iter_mut().find(|(known, _)| known == kind) {
-            Some((_, count)) => *count += 1,
+        match self.error_kinds.iter().position(|(known, _)| known == kind) {
+            Some(row) => self.error_kinds[row].1 += 1,
             None if self.error_kinds.len() < ERROR_KINDS_MAX => {
                 self.error_kinds.push((kind.to_vec(), 1));
             }
