@@ -9,13 +9,17 @@ pub mod call;
 pub mod clients;
 pub mod commands;
 pub mod config;
+pub mod element;
 mod execute;
 pub mod instance;
 pub mod keyspace;
+pub mod number;
+pub mod packed;
 pub mod reply;
 pub mod session;
 pub mod shared;
 pub mod statistics;
+pub mod thresholds;
 
 pub use args::{Args, Span};
 pub use call::{Call, CommandError, CommandResult};
