@@ -25,6 +25,12 @@ pub const INPUT_HIGH_BYTES: usize = 1024 * 1024;
 pub const CONTROL_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A runtime's name.
 pub const NAME_BYTES_MAX: usize = 128;
+/// Databases of a store (`SELECT 0` to `SELECT 15`).
+pub const DATABASES: usize = 16;
+/// A string up to here lies in its key's allocation; longer ones in one of their own.
+pub const STORE_INLINE_BYTES_MAX: usize = 4096;
+/// A string value, as Redis's proto-max-bulk-len.
+pub const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
 
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && RECEIVE_BUFFERS <= 1 << 15);
 const _: () = assert!(OUTBOX_LOW_BYTES < OUTBOX_HIGH_BYTES && OUTBOX_HIGH_BYTES < OUTBOX_MAX_BYTES);

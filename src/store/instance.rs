@@ -4,6 +4,7 @@
 
 use super::clients::Clients;
 use super::config::Config;
+use super::hasher::Hasher;
 use super::statistics::{Process, Statistics};
 
 /// Everything of a store that isn't data.
@@ -37,6 +38,8 @@ pub struct Settings {
     pub readonly: bool,
     /// Makes the run id and the choices of SPOP, RANDOMKEY and their kin; different at every start, kept in a replayed run.
     pub seed: u64,
+    /// The keys' hash function; none: one that nobody can predict. Given in a replayed run.
+    pub hasher: Option<Hasher>,
     /// Now, in milliseconds since the epoch.
     pub now_ms: u64,
 }

@@ -1,4 +1,128 @@
-//! The databases of a store.
+//! The databases of a store and what the whole store counts. It knows no command and no client.
+
+use super::database::Database;
+use super::random::Random;
+use super::table::Table;
+use super::value::Value;
+use super::{CommandError, Hasher};
+use crate::limits::DATABASES;
 
 /// All databases of one store.
-pub struct Keyspace {}
+pub struct Keyspace {
+    databases: Vec<Database>,
+    hasher: Hasher,
+    random: Random,
+    /// Changes made; commands add to it what they changed, as Redis's `server.dirty`.
+    pub dirty: u64,
+}
+
+/// What lookups met, summed over all databases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Lookups that found their key.
+    pub hits: u64,
+    /// Lookups that didn't.
+    pub misses: u64,
+    /// Keys removed because their time had come.
+    pub expired: u64,
+    /// Keys removed for want of memory.
+    pub evicted: u64,
+}
+
+/// What is no longer in the store but takes long to free: drop it where no lock is held.
+#[derive(Debug)]
+pub enum Garbage {
+    Value(Value),
+    Table(Table),
+}
+
+impl Keyspace {
+    /// Empty databases. `seed` decides what RANDOMKEY and kin answer.
+    pub fn new(hasher: Hasher, seed: u64) -> Keyspace {
+        Keyspace {
+            databases: (0..DATABASES).map(|_| Database::new(hasher)).collect(),
+            hasher,
+            random: Random::new(seed),
+            dirty: 0,
+        }
+    }
+
+    /// The hash function of keys, members and fields.
+    pub fn hasher(&self) -> Hasher {
+        self.hasher
+    }
+
+    /// The hash of a key, member or field.
+    #[inline]
+    pub fn hash(&self, bytes: &[u8]) -> u64 {
+        self.hasher.hash(bytes)
+    }
+
+    /// A source of chance of its own for one command.
+    pub fn random(&mut self) -> Random {
+        self.random.fork()
+    }
+
+    /// A database. Panics above the last, SELECT checks.
+    #[inline]
+    pub fn database(&mut self, index: u8) -> &mut Database {
+        &mut self.databases[usize::from(index)]
+    }
+
+    /// All databases in order.
+    pub fn databases(&self) -> &[Database] {
+        &self.databases
+    }
+
+    /// Exchanges the contents of two databases.
+    pub fn swap(&mut self, left: u8, right: u8) {
+        self.databases.swap(usize::from(left), usize::from(right));
+    }
+
+    /// Empties all databases; returns how many keys there were.
+    pub fn flush(&mut self) -> usize {
+        self.databases.iter_mut().map(Database::flush).sum()
+    }
+
+    /// What lookups met so far.
+    pub fn statistics(&self) -> Statistics {
+        self.databases.iter().fold(Statistics::default(), |sum, database| {
+            let one = database.statistics;
+            Statistics {
+                hits: sum.hits + one.hits,
+                misses: sum.misses + one.misses,
+                expired: sum.expired + one.expired,
+                evicted: sum.evicted + one.evicted,
+            }
+        })
+    }
+
+    /// Removes expired keys, looking at about `budget` entries; true if there may be more to remove now.
+    pub fn expire_step(&mut self, now_ms: u64, budget: usize) -> bool {
+        let mut more = false;
+        for database in &mut self.databases {
+            more |= database.expire_step(now_ms, budget);
+        }
+        more
+    }
+
+    /// Gives memory of emptied databases back, a little at a time; true if there is more to do.
+    pub fn idle_step(&mut self) -> bool {
+        self.databases.iter_mut().any(Database::idle_step)
+    }
+
+    /// What must be dropped once the lock is released.
+    pub fn take_garbage(&mut self) -> Vec<Garbage> {
+        self.databases.iter_mut().flat_map(Database::take_garbage).collect()
+    }
+}
+
+/// A database index in an argument: `ERR DB index is out of range` or what `invalid` says.
+pub fn database_index(argument: &[u8], invalid: &'static str) -> Result<u8, CommandError> {
+    let text = std::str::from_utf8(argument).ok();
+    let index: i64 = text.and_then(|text| text.parse().ok()).ok_or(CommandError::Text(invalid))?;
+    u8::try_from(index)
+        .ok()
+        .filter(|index| usize::from(*index) < DATABASES)
+        .ok_or(CommandError::Text("ERR DB index is out of range"))
+}

@@ -9,27 +9,40 @@ pub mod call;
 pub mod clients;
 pub mod commands;
 pub mod config;
+pub mod database;
 pub mod element;
+pub mod entry;
 mod execute;
+pub mod hash;
+pub mod hasher;
 pub mod instance;
 pub mod keyspace;
+pub mod list;
 pub mod number;
 pub mod packed;
+pub mod random;
 pub mod reply;
 pub mod session;
+pub mod set;
 pub mod shared;
+pub mod sorted_set;
 pub mod statistics;
+pub mod table;
 pub mod thresholds;
+pub mod value;
 
 pub use args::{Args, Span};
 pub use call::{Call, CommandError, CommandResult};
 pub use commands::{CommandId, table};
+pub use database::{Database, Expiry};
 pub use execute::Outcome;
+pub use hasher::Hasher;
 pub use instance::Settings;
 pub use keyspace::Keyspace;
 pub use reply::Reply;
 pub use session::Session;
 pub use shared::SharedStore;
+pub use value::{Kind, Text, Value};
 
 use instance::Instance;
 
@@ -44,6 +57,7 @@ pub struct Store {
 impl Store {
     /// An empty store.
     pub fn new(settings: &Settings) -> Store {
-        Store { keyspace: Keyspace {}, instance: Instance::new(settings) }
+        let hasher = settings.hasher.unwrap_or_else(Hasher::random);
+        Store { keyspace: Keyspace::new(hasher, settings.seed), instance: Instance::new(settings) }
     }
 }

@@ -1,0 +1,424 @@
+//! One database: keys, their values and their expiry, with Redis's rules for wrong types and expired keys.
+//!
+//! Expired keys are removed by the lookup that meets them (here) or by the cycle that looks for them (`expiry.rs`).
+//! It knows no command and no client.
+
+use super::entry::{Entry, EntryBox};
+use super::hash::Hash;
+use super::keyspace::{Garbage, Statistics};
+use super::list::List;
+use super::random::Random;
+use super::set::Set;
+use super::sorted_set::SortedSet;
+use super::table::{Place, Table};
+use super::value::{Text, Value, ValueMut};
+use super::{CommandError, Hasher};
+
+/// One of a store's databases.
+pub struct Database {
+    pub(super) table: Table,
+    pub(super) garbage: Vec<Garbage>,
+    /// What lookups here met.
+    pub(super) statistics: Statistics,
+    /// The store's seconds, cut to 16 bits; noted in entries when they are used.
+    clock: u16,
+}
+
+/// What a write does to a key's expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// None afterwards.
+    Clear,
+    /// As it was.
+    Keep,
+    /// That time, in milliseconds since the epoch.
+    At(u64),
+}
+
+impl Database {
+    pub(super) fn new(hasher: Hasher) -> Database {
+        Database {
+            table: Table::new(hasher),
+            garbage: Vec::new(),
+            statistics: Statistics::default(),
+            clock: 0,
+        }
+    }
+
+    /// Number of keys; expired ones count until they are removed.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are no keys.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Number of keys with an expiry.
+    pub fn expiring(&self) -> usize {
+        self.table.expiring()
+    }
+
+    /// The table of keys, for prefetching and for walks that change nothing.
+    #[inline]
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Looks a key up for use: counted as hit or miss, and its access noted.
+    #[inline]
+    pub fn find(&mut self, key: &[u8], hash: u64, now_ms: u64) -> Option<Entry<'_>> {
+        let Some(place) = self.locate(key, hash, now_ms) else {
+            self.statistics.misses += 1;
+            return None;
+        };
+        self.statistics.hits += 1;
+        self.table.entry_mut(place).touch(self.clock);
+        Some(self.table.entry(place))
+    }
+
+    /// Looks a key up without leaving a trace (TTL, TYPE, OBJECT), but for removing it when it has expired.
+    pub fn peek(&mut self, key: &[u8], hash: u64, now_ms: u64) -> Option<Entry<'_>> {
+        let place = self.locate(key, hash, now_ms)?;
+        Some(self.table.entry(place))
+    }
+
+    /// Whether the key is there.
+    pub fn contains(&mut self, key: &[u8], hash: u64, now_ms: u64) -> bool {
+        self.locate(key, hash, now_ms).is_some()
+    }
+
+    /// The place of a live key; removes an expired one.
+    #[inline]
+    pub(super) fn locate(&mut self, key: &[u8], hash: u64, now_ms: u64) -> Option<Place> {
+        let place = self.table.locate(key, hash)?;
+        if self.table.entry(place).is_expired(now_ms) {
+            self.expire_at_place(place);
+            return None;
+        }
+        Some(place)
+    }
+
+    #[cold]
+    pub(super) fn expire_at_place(&mut self, place: Place) {
+        self.statistics.expired += 1;
+        let entry = self.table.remove_at(place);
+        self.discard(entry);
+    }
+
+    /// The string at a key, for reading.
+    pub fn string(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        now_ms: u64,
+    ) -> Result<Option<Text<'_>>, CommandError> {
+        match self.find(key, hash, now_ms) {
+            Some(entry) => entry.text().map(Some).ok_or(CommandError::WrongType),
+            None => Ok(None),
+        }
+    }
+
+    /// Makes the key that string, whatever it was.
+    pub fn set_string(&mut self, key: &[u8], hash: u64, value: &[u8], expiry: Expiry) {
+        let Some(place) = self.table.locate(key, hash) else {
+            let expires_ms = expiry.of(None);
+            self.add(EntryBox::string(key, value, expires_ms), hash);
+            return;
+        };
+        let before = self.table.entry(place).expires_ms();
+        let expires_ms = expiry.of(before);
+        if expires_ms != before {
+            self.table.set_expires_ms(place, expires_ms);
+        }
+        let mut entry = self.table.entry_mut(place);
+        entry.touch(self.clock);
+        let old = entry.set_string(value);
+        self.discard_value(old);
+    }
+
+    /// Makes the key that value, whatever it was.
+    pub fn insert_value(&mut self, key: &[u8], hash: u64, value: Value, expiry: Expiry) {
+        let place = self.table.locate(key, hash);
+        let before = place.and_then(|place| self.table.entry(place).expires_ms());
+        let entry = EntryBox::new(key, value, expiry.of(before));
+        match place {
+            Some(place) => {
+                let old = self.table.replace(place, entry);
+                self.discard(old);
+            }
+            None => self.add(entry, hash),
+        }
+    }
+
+    fn add(&mut self, entry: EntryBox, hash: u64) {
+        let place = self.table.insert(entry, hash);
+        self.table.entry_mut(place).touch(self.clock);
+    }
+
+    /// Removes a key; whether it was there. Ask for expired keys first where that matters.
+    pub fn remove(&mut self, key: &[u8], hash: u64) -> bool {
+        let Some(entry) = self.table.remove(key, hash) else { return false };
+        self.discard(entry);
+        true
+    }
+
+    /// Takes a key out with its value and expiry (RENAME, MOVE).
+    pub fn take(&mut self, key: &[u8], hash: u64, now_ms: u64) -> Option<(Value, Option<u64>)> {
+        let place = self.locate(key, hash, now_ms)?;
+        let entry = self.table.remove_at(place);
+        let expires_ms = entry.view().expires_ms();
+        Some((entry.into_value(), expires_ms))
+    }
+
+    /// Gives a key that expiry in milliseconds since the epoch, or none; whether it was there.
+    pub fn expire_at(&mut self, key: &[u8], hash: u64, expires_ms: Option<u64>) -> bool {
+        let Some(place) = self.table.locate(key, hash) else { return false };
+        self.table.set_expires_ms(place, expires_ms);
+        true
+    }
+
+    /// Removes a key whose collection has become empty; whether it did.
+    pub fn remove_if_empty(&mut self, key: &[u8], hash: u64) -> bool {
+        use super::value::ValueRef;
+        let Some(place) = self.table.locate(key, hash) else { return false };
+        let empty = match self.table.entry(place).value() {
+            ValueRef::List(list) => list.is_empty(),
+            ValueRef::Set(set) => set.is_empty(),
+            ValueRef::Hash(hash) => hash.is_empty(),
+            ValueRef::SortedSet(set) => set.is_empty(),
+            ValueRef::Nothing | ValueRef::String(_) | ValueRef::Integer(_) => false,
+        };
+        if empty {
+            self.table.remove_at(place);
+        }
+        empty
+    }
+
+    /// The list at a key.
+    pub fn list(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        now_ms: u64,
+    ) -> Result<Option<&mut List>, CommandError> {
+        self.collection(key, hash, now_ms)
+    }
+
+    /// The list at a key, made if there is nothing.
+    pub fn list_or_create(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        now_ms: u64,
+    ) -> Result<&mut List, CommandError> {
+        self.collection_or_create(key, hash, now_ms)
+    }
+
+    /// The set at a key.
+    pub fn set(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        now_ms: u64,
+    ) -> Result<Option<&mut Set>, CommandError> {
+        self.collection(key, hash, now_ms)
+    }
+
+    /// The set at a key, made if there is nothing.
+    pub fn set_or_create(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        now_ms: u64,
+    ) -> Result<&mut Set, CommandError> {
+        self.collection_or_create(key, hash, now_ms)
+    }
+
+    /// The hash at a key.
+    pub fn hash(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        now_ms: u64,
+    ) -> Result<Option<&mut Hash>, CommandError> {
+        self.collection(key, hash, now_ms)
+    }
+
+    /// The hash at a key, made if there is nothing.
+    pub fn hash_or_create(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        now_ms: u64,
+    ) -> Result<&mut Hash, CommandError> {
+        self.collection_or_create(key, hash, now_ms)
+    }
+
+    /// The sorted set at a key.
+    pub fn sorted_set(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        now_ms: u64,
+    ) -> Result<Option<&mut SortedSet>, CommandError> {
+        self.collection(key, hash, now_ms)
+    }
+
+    /// The sorted set at a key, made if there is nothing.
+    pub fn sorted_set_or_create(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        now_ms: u64,
+    ) -> Result<&mut SortedSet, CommandError> {
+        self.collection_or_create(key, hash, now_ms)
+    }
+
+    fn collection<T: Collection>(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        now_ms: u64,
+    ) -> Result<Option<&mut T>, CommandError> {
+        let Some(place) = self.locate(key, hash, now_ms) else {
+            self.statistics.misses += 1;
+            return Ok(None);
+        };
+        self.statistics.hits += 1;
+        self.collection_at(place).map(Some)
+    }
+
+    fn collection_or_create<T: Collection>(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        now_ms: u64,
+    ) -> Result<&mut T, CommandError> {
+        let place = match self.locate(key, hash, now_ms) {
+            Some(place) => place,
+            None => {
+                let value = T::create(self.table.hasher());
+                self.table.insert(EntryBox::new(key, value, None), hash)
+            }
+        };
+        self.collection_at(place)
+    }
+
+    fn collection_at<T: Collection>(&mut self, place: Place) -> Result<&mut T, CommandError> {
+        let mut entry = self.table.entry_mut(place);
+        entry.touch(self.clock);
+        T::of(entry.into_value()).ok_or(CommandError::WrongType)
+    }
+
+    /// Shows at least `count` keys from `cursor` on, expired ones included; see [`Table::scan`].
+    pub fn scan(&self, cursor: u64, count: usize, show: impl FnMut(Entry<'_>)) -> u64 {
+        self.table.scan(cursor, count, show)
+    }
+
+    /// A live key.
+    pub fn random_key(&mut self, random: &mut Random, now_ms: u64) -> Option<&[u8]> {
+        const TRIES: usize = 100;
+        for _ in 0..TRIES {
+            let entry = self.table.random(random)?;
+            if !entry.is_expired(now_ms) {
+                let (key, hasher) = (entry.key(), self.table.hasher());
+                let place = self.table.locate(key, hasher.hash(key))?;
+                return Some(self.table.entry(place).key());
+            }
+        }
+        self.table.iter().find(|entry| !entry.is_expired(now_ms)).map(Entry::key)
+    }
+
+    /// Removes expired keys, looking at about `budget` entries; true if there may be more to remove now.
+    pub fn expire_step(&mut self, now_ms: u64, budget: usize) -> bool {
+        let due: Vec<Vec<u8>> = self
+            .table
+            .iter()
+            .filter(|entry| entry.is_expired(now_ms))
+            .take(budget)
+            .map(|entry| entry.key().to_vec())
+            .collect();
+        for key in &due {
+            let hash = self.table.hasher().hash(key);
+            self.locate(key, hash, now_ms);
+        }
+        due.len() == budget
+    }
+
+    /// Gives memory of removed keys back, a little at a time; true if there is more to do.
+    pub fn idle_step(&mut self) -> bool {
+        false
+    }
+
+    /// Removes all keys; returns how many there were.
+    pub fn flush(&mut self) -> usize {
+        let hasher = self.table.hasher();
+        let table = std::mem::replace(&mut self.table, Table::new(hasher));
+        let len = table.len();
+        if len > 0 {
+            self.garbage.push(Garbage::Table(table));
+        }
+        len
+    }
+
+    /// Notes the time for access clocks; once per batch.
+    pub fn set_clock(&mut self, now_ms: u64) {
+        self.clock = (now_ms / 1000) as u16;
+    }
+
+    pub(super) fn take_garbage(&mut self) -> impl Iterator<Item = Garbage> + '_ {
+        self.garbage.drain(..)
+    }
+
+    fn discard(&mut self, entry: EntryBox) {
+        if entry.view().is_big() {
+            self.garbage.push(Garbage::Value(entry.into_value()));
+        }
+    }
+
+    fn discard_value(&mut self, value: Option<Value>) {
+        if let Some(value) = value.filter(Value::is_big) {
+            self.garbage.push(Garbage::Value(value));
+        }
+    }
+}
+
+impl Expiry {
+    fn of(self, before: Option<u64>) -> Option<u64> {
+        match self {
+            Expiry::Clear => None,
+            Expiry::Keep => before,
+            Expiry::At(at) => Some(at),
+        }
+    }
+}
+
+/// A value type that commands change in place.
+trait Collection: Sized {
+    fn create(hasher: Hasher) -> Value;
+    fn of(value: ValueMut<'_>) -> Option<&mut Self>;
+}
+
+macro_rules! collection {
+    ($type:ident, |$hasher:pat_param| $create:expr) => {
+        impl Collection for $type {
+            fn create($hasher: Hasher) -> Value {
+                Value::$type(Box::new($create))
+            }
+
+            fn of(value: ValueMut<'_>) -> Option<&mut $type> {
+                match value {
+                    ValueMut::$type(value) => Some(value),
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+collection!(List, |_| List::new());
+collection!(Set, |hasher| Set::new(hasher));
+collection!(Hash, |hasher| Hash::new(hasher));
+collection!(SortedSet, |hasher| SortedSet::new(hasher));

@@ -1,0 +1,660 @@
+//! One key with its value in one allocation, and the eight-byte slot that owns it.
+//!
+//! ```text
+//! header                                                              flagged     if key length = 65535
+//! encoding u8 | flags u8 | access clock u16 | key u16 | value u16     expiry u64  key length u64         key   value
+//! ```
+//!
+//! The value is its bytes when it is a short string, eight bytes when it is a number, and one pointer for long strings
+//! and collections. Allocations have the sizes of jemalloc's classes, so that a value can be overwritten in place by any
+//! other that needs the same class. Raw memory stays behind this file: what it hands out are views that borrow the slot.
+//! It knows nothing of tables, hashes or databases.
+
+#![allow(unsafe_code, reason = "header, key and value share one allocation of variable size")]
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::fmt;
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+use std::slice;
+
+use super::hash::Hash;
+use super::list::List;
+use super::set::Set;
+use super::sorted_set::SortedSet;
+use super::value::{Kind, Text, Value, ValueMut, ValueRef};
+use crate::limits::STORE_INLINE_BYTES_MAX;
+
+/// How the value lies in the entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Encoding {
+    /// A member: no value.
+    Nothing,
+    /// The string's bytes.
+    Inline,
+    /// An `i64`.
+    Integer,
+    /// `Box<Vec<u8>>`.
+    Long,
+    /// `Box<List>` and so on.
+    List,
+    Set,
+    Hash,
+    SortedSet,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Header {
+    encoding: Encoding,
+    flags: u8,
+    /// Whatever the owner of the store counts accesses in.
+    clock: u16,
+    /// [`LONG_KEY`]: the length stands in eight bytes of its own.
+    key_len: u16,
+    value_len: u16,
+}
+
+const EXPIRES: u8 = 1;
+const LONG_KEY: u16 = u16::MAX;
+const WORD: usize = 8;
+const ADDRESS_BITS: u32 = 48;
+const ADDRESS_MASK: u64 = (1 << ADDRESS_BITS) - 1;
+
+const _: () = assert!(size_of::<Header>() == WORD);
+const _: () = assert!(STORE_INLINE_BYTES_MAX < u16::MAX as usize);
+
+/// An owned entry outside of any table.
+pub struct EntryBox(Raw);
+
+impl EntryBox {
+    /// A member without a value.
+    pub fn member(key: &[u8]) -> EntryBox {
+        EntryBox(Raw::build(key, None, Encoding::Nothing, &[]))
+    }
+
+    /// A string; expires at that time in milliseconds since the epoch.
+    pub fn string(key: &[u8], value: &[u8], expires_ms: Option<u64>) -> EntryBox {
+        if value.len() > STORE_INLINE_BYTES_MAX {
+            return EntryBox::new(key, Value::String(value.to_vec()), expires_ms);
+        }
+        EntryBox(Raw::build(key, expires_ms, Encoding::Inline, value))
+    }
+
+    /// Any value.
+    pub fn new(key: &[u8], value: Value, expires_ms: Option<u64>) -> EntryBox {
+        let (encoding, word) = match value {
+            Value::Nothing => return EntryBox(Raw::build(key, expires_ms, Encoding::Nothing, &[])),
+            Value::String(bytes) if bytes.len() <= STORE_INLINE_BYTES_MAX => {
+                return EntryBox(Raw::build(key, expires_ms, Encoding::Inline, &bytes));
+            }
+            Value::String(bytes) => (Encoding::Long, expose(Box::new(bytes))),
+            Value::Integer(value) => (Encoding::Integer, value as u64),
+            Value::List(list) => (Encoding::List, expose(list)),
+            Value::Set(set) => (Encoding::Set, expose(set)),
+            Value::Hash(hash) => (Encoding::Hash, expose(hash)),
+            Value::SortedSet(set) => (Encoding::SortedSet, expose(set)),
+        };
+        EntryBox(Raw::build(key, expires_ms, encoding, &word.to_ne_bytes()))
+    }
+
+    /// A look at it.
+    pub fn view(&self) -> Entry<'_> {
+        Entry { raw: self.0, owner: PhantomData }
+    }
+
+    /// The value without its key.
+    pub fn into_value(self) -> Value {
+        let value = self.0.take_value();
+        self.0.free();
+        std::mem::forget(self);
+        value
+    }
+}
+
+impl Drop for EntryBox {
+    fn drop(&mut self) {
+        if self.0.header().encoding.is_outside() {
+            drop(self.0.take_value());
+        }
+        self.0.free();
+    }
+}
+
+/// An entry seen in its place.
+#[derive(Clone, Copy)]
+pub struct Entry<'a> {
+    raw: Raw,
+    owner: PhantomData<&'a Slot>,
+}
+
+impl<'a> Entry<'a> {
+    /// The key, member or field.
+    #[inline]
+    pub fn key(self) -> &'a [u8] {
+        self.raw.key()
+    }
+
+    /// The type of the value.
+    #[inline]
+    pub fn kind(self) -> Kind {
+        self.raw.header().encoding.kind()
+    }
+
+    /// When it ends, in milliseconds since the epoch.
+    #[inline]
+    pub fn expires_ms(self) -> Option<u64> {
+        self.raw.expires_ms()
+    }
+
+    /// Whether it has ended.
+    #[inline]
+    pub fn is_expired(self, now_ms: u64) -> bool {
+        self.expires_ms().is_some_and(|at| at <= now_ms)
+    }
+
+    /// The access clock, as last set.
+    pub fn clock(self) -> u16 {
+        self.raw.header().clock
+    }
+
+    /// The value.
+    #[inline]
+    pub fn value(self) -> ValueRef<'a> {
+        let header = self.raw.header();
+        match header.encoding {
+            Encoding::Nothing => ValueRef::Nothing,
+            Encoding::Inline => ValueRef::String(self.raw.value(header)),
+            Encoding::Integer => ValueRef::Integer(self.raw.word(header) as i64),
+            Encoding::Long => ValueRef::String(self.raw.boxed::<Vec<u8>>(header)),
+            Encoding::List => ValueRef::List(self.raw.boxed::<List>(header)),
+            Encoding::Set => ValueRef::Set(self.raw.boxed::<Set>(header)),
+            Encoding::Hash => ValueRef::Hash(self.raw.boxed::<Hash>(header)),
+            Encoding::SortedSet => ValueRef::SortedSet(self.raw.boxed::<SortedSet>(header)),
+        }
+    }
+
+    /// The value's bytes, if it is a string (empty for a member).
+    #[inline]
+    pub fn text(self) -> Option<Text<'a>> {
+        self.value().text()
+    }
+
+    /// Whether freeing it takes long; see [`Value::is_big`].
+    pub fn is_big(self) -> bool {
+        self.raw.header().encoding.is_outside() && self.value().is_big()
+    }
+
+    /// Heap bytes of the entry and what it points to.
+    pub fn memory_bytes(self) -> usize {
+        let heap = match self.value() {
+            ValueRef::Nothing | ValueRef::Integer(_) => 0,
+            ValueRef::String(bytes) => {
+                if self.raw.header().encoding == Encoding::Long {
+                    size_of::<Vec<u8>>() + class_bytes(bytes.len())
+                } else {
+                    0
+                }
+            }
+            ValueRef::List(list) => size_of::<List>() + list.memory_bytes(),
+            ValueRef::Set(set) => size_of::<Set>() + set.memory_bytes(),
+            ValueRef::Hash(hash) => size_of::<Hash>() + hash.memory_bytes(),
+            ValueRef::SortedSet(set) => size_of::<SortedSet>() + set.memory_bytes(),
+        };
+        class_bytes(self.raw.bytes(self.raw.header())) + heap
+    }
+}
+
+impl fmt::Debug for Entry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("key", &self.key()).field("value", &self.value()).finish()
+    }
+}
+
+/// An entry to be changed in its place. Its expiry is the table's to change.
+pub struct EntryMut<'a> {
+    slot: &'a mut Slot,
+}
+
+impl<'a> EntryMut<'a> {
+    /// A look at it.
+    pub fn view(&self) -> Entry<'_> {
+        self.slot.entry()
+    }
+
+    /// Notes an access.
+    #[inline]
+    pub fn touch(&mut self, clock: u16) {
+        let raw = self.raw();
+        raw.set_header(Header { clock, ..raw.header() });
+    }
+
+    /// The collection in it.
+    pub fn into_value(self) -> ValueMut<'a> {
+        let raw = self.raw();
+        let header = raw.header();
+        match header.encoding {
+            Encoding::List => ValueMut::List(raw.boxed_mut(header)),
+            Encoding::Set => ValueMut::Set(raw.boxed_mut(header)),
+            Encoding::Hash => ValueMut::Hash(raw.boxed_mut(header)),
+            Encoding::SortedSet => ValueMut::SortedSet(raw.boxed_mut(header)),
+            _ => ValueMut::Other,
+        }
+    }
+
+    /// Makes the value that string; in place if it needs the same allocation class. Returns the old value if it lay
+    /// outside of the entry.
+    #[inline]
+    pub fn set_string(&mut self, value: &[u8]) -> Option<Value> {
+        if value.len() > STORE_INLINE_BYTES_MAX {
+            return self.set_long(value.to_vec());
+        }
+        let old = self.take_outside();
+        self.reshape(Encoding::Inline, value.len()).copy_from_slice(value);
+        old
+    }
+
+    /// Makes the value that number. Returns the old value if it lay outside of the entry.
+    pub fn set_integer(&mut self, value: i64) -> Option<Value> {
+        let old = self.take_outside();
+        self.reshape(Encoding::Integer, WORD).copy_from_slice(&value.to_ne_bytes());
+        old
+    }
+
+    /// The bytes of a string value, made `len` long by zeros at the end if they are fewer.
+    ///
+    /// # Panics
+    /// If the value is a collection.
+    pub fn grow(&mut self, len: usize) -> &mut [u8] {
+        let header = self.raw().header();
+        match header.encoding {
+            Encoding::Long => {}
+            Encoding::Nothing | Encoding::Inline | Encoding::Integer => {
+                let text = self.view().text().expect("these encodings are strings").to_vec();
+                if len.max(text.len()) <= STORE_INLINE_BYTES_MAX {
+                    return self.grow_inline(&text, len);
+                }
+                self.set_long(text);
+            }
+            _ => panic!("only strings grow"),
+        }
+        let raw = self.raw();
+        let bytes: &mut Vec<u8> = raw.boxed_mut(raw.header());
+        if bytes.len() < len {
+            bytes.resize(len, 0);
+        }
+        bytes
+    }
+
+    fn grow_inline(&mut self, text: &[u8], len: usize) -> &mut [u8] {
+        let value = self.reshape(Encoding::Inline, len.max(text.len()));
+        let (front, back) = value.split_at_mut(text.len());
+        front.copy_from_slice(text);
+        back.fill(0);
+        value
+    }
+
+    fn set_long(&mut self, bytes: Vec<u8>) -> Option<Value> {
+        let old = self.take_outside();
+        let word = expose(Box::new(bytes));
+        self.reshape(Encoding::Long, WORD).copy_from_slice(&word.to_ne_bytes());
+        old
+    }
+
+    fn raw(&self) -> Raw {
+        self.slot.raw()
+    }
+
+    /// Takes a boxed value out and leaves nothing.
+    fn take_outside(&mut self) -> Option<Value> {
+        let raw = self.raw();
+        let header = raw.header();
+        if !header.encoding.is_outside() {
+            return None;
+        }
+        let value = raw.take_value();
+        raw.set_header(Header { encoding: Encoding::Nothing, ..header });
+        Some(value)
+    }
+
+    fn reshape(&mut self, encoding: Encoding, value_len: usize) -> &mut [u8] {
+        let raw = self.raw().reshape(self.raw().expires_ms(), encoding, value_len);
+        self.slot.set_address(raw);
+        raw.value_mut(raw.header())
+    }
+}
+
+/// Eight bytes that own an entry or nothing: a 48-bit address and 16 bits of the key's hash.
+#[derive(Default)]
+pub struct Slot(u64);
+
+impl Slot {
+    /// Owns nothing.
+    pub const EMPTY: Slot = Slot(0);
+
+    /// Takes an entry in.
+    ///
+    /// # Panics
+    /// If it owns one already.
+    pub fn fill(&mut self, entry: EntryBox, hash_bits: u16) {
+        assert!(self.0 == 0, "the slot is taken");
+        self.0 = entry.0.address() | u64::from(hash_bits) << ADDRESS_BITS;
+        std::mem::forget(entry);
+    }
+
+    /// Gives its entry out.
+    pub fn take(&mut self) -> Option<EntryBox> {
+        let taken = (self.0 != 0).then(|| EntryBox(self.raw()));
+        self.0 = 0;
+        taken
+    }
+
+    /// Whether it owns nothing.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// The hash bits it was filled with.
+    #[inline]
+    pub fn hash_bits(&self) -> u16 {
+        (self.0 >> ADDRESS_BITS) as u16
+    }
+
+    /// Its entry.
+    ///
+    /// # Panics
+    /// If it owns none.
+    #[inline]
+    pub fn entry(&self) -> Entry<'_> {
+        Entry { raw: self.raw(), owner: PhantomData }
+    }
+
+    /// Its entry, to be changed.
+    ///
+    /// # Panics
+    /// If it owns none.
+    #[inline]
+    pub fn entry_mut(&mut self) -> EntryMut<'_> {
+        assert!(self.0 != 0, "the slot owns no entry");
+        EntryMut { slot: self }
+    }
+
+    /// Gives the entry that expiry, or none.
+    ///
+    /// # Panics
+    /// If it owns no entry.
+    pub fn set_expires_ms(&mut self, expires_ms: Option<u64>) {
+        let raw = self.raw();
+        let header = raw.header();
+        let raw = raw.reshape(expires_ms, header.encoding, usize::from(header.value_len));
+        self.set_address(raw);
+    }
+
+    /// The address of the entry's first byte, as a hint for prefetching; null if it owns none.
+    #[inline]
+    pub fn hint(&self) -> *const u8 {
+        ptr::without_provenance((self.0 & ADDRESS_MASK) as usize)
+    }
+
+    #[inline]
+    fn raw(&self) -> Raw {
+        let pointer = ptr::with_exposed_provenance_mut((self.0 & ADDRESS_MASK) as usize);
+        Raw(NonNull::new(pointer).expect("the slot owns an entry"))
+    }
+
+    fn set_address(&mut self, raw: Raw) {
+        self.0 = self.0 & !ADDRESS_MASK | raw.address();
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() { f.write_str("Slot(empty)") } else { self.entry().fmt(f) }
+    }
+}
+
+/// The allocation class for so many bytes: jemalloc's small and large classes, four to a doubling.
+pub fn class_bytes(bytes: usize) -> usize {
+    if bytes <= 128 {
+        return bytes.next_multiple_of(16).max(16);
+    }
+    let step = 1 << ((bytes - 1).ilog2() - 2);
+    bytes.next_multiple_of(step)
+}
+
+impl Encoding {
+    /// Whether the value is a pointer.
+    fn is_outside(self) -> bool {
+        !matches!(self, Encoding::Nothing | Encoding::Inline | Encoding::Integer)
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            Encoding::Nothing | Encoding::Inline | Encoding::Integer | Encoding::Long => {
+                Kind::String
+            }
+            Encoding::List => Kind::List,
+            Encoding::Set => Kind::Set,
+            Encoding::Hash => Kind::Hash,
+            Encoding::SortedSet => Kind::SortedSet,
+        }
+    }
+}
+
+fn expose<T: Send>(value: Box<T>) -> u64 {
+    Box::into_raw(value).expose_provenance() as u64
+}
+
+/// The address of a live entry. Private: only the owners above make and end them, and a view can't outlive its owner.
+#[derive(Clone, Copy)]
+struct Raw(NonNull<u8>);
+
+// SAFETY: a Raw is only an address; the entry behind it has one owner at a time and holds only `Send` values (`expose`).
+unsafe impl Send for Raw {}
+
+impl Raw {
+    fn build(key: &[u8], expires_ms: Option<u64>, encoding: Encoding, value: &[u8]) -> Raw {
+        let header = Header {
+            encoding,
+            flags: if expires_ms.is_some() { EXPIRES } else { 0 },
+            clock: 0,
+            key_len: key.len().min(usize::from(LONG_KEY)) as u16,
+            value_len: value.len() as u16,
+        };
+        Raw::allocate(header, key, expires_ms, value)
+    }
+
+    /// An entry with that header, whose value begins with `value` and goes on with zeros.
+    fn allocate(header: Header, key: &[u8], expires_ms: Option<u64>, value: &[u8]) -> Raw {
+        let key_offset = header.key_offset();
+        let layout = layout(key_offset + key.len() + usize::from(header.value_len));
+        // SAFETY: the layout's size is at least 16.
+        let memory = unsafe { alloc(layout) };
+        let Some(pointer) = NonNull::new(memory) else { handle_alloc_error(layout) };
+        assert!((memory.expose_provenance() as u64) <= ADDRESS_MASK, "an address above 48 bits");
+        let raw = Raw(pointer);
+        raw.set_header(header);
+        if header.key_len == LONG_KEY {
+            raw.write(key_offset - WORD, &(key.len() as u64).to_ne_bytes());
+        }
+        if let Some(at) = expires_ms {
+            raw.write(WORD, &at.to_ne_bytes());
+        }
+        raw.write(key_offset, key);
+        let value_offset = key_offset + key.len();
+        raw.write(value_offset, value);
+        // All of the class, so that a longer value in place finds initialised bytes.
+        let written = value_offset + value.len();
+        raw.zero(written, layout.size() - written);
+        raw
+    }
+
+    /// The same entry with another expiry, encoding and value length; in place if the class stays. As many of the value's
+    /// bytes are kept as fit, so a boxed value must have been taken out unless the encoding stays.
+    fn reshape(self, expires_ms: Option<u64>, encoding: Encoding, value_len: usize) -> Raw {
+        let old = self.header();
+        let bytes = self.bytes(old) - usize::from(old.value_len) + value_len;
+        let same_class = class_bytes(bytes) == class_bytes(self.bytes(old));
+        if expires_ms.is_some() == old.expires() && same_class {
+            self.set_header(Header { encoding, value_len: value_len as u16, ..old });
+            if let Some(at) = expires_ms {
+                self.write(WORD, &at.to_ne_bytes());
+            }
+            return self;
+        }
+        let flags = if expires_ms.is_some() { EXPIRES } else { 0 };
+        let header = Header { encoding, flags, value_len: value_len as u16, ..old };
+        let kept = usize::from(old.value_len).min(value_len);
+        let raw = Raw::allocate(header, self.key(), expires_ms, &self.value(old)[..kept]);
+        self.free();
+        raw
+    }
+
+    fn address(self) -> u64 {
+        self.0.as_ptr().expose_provenance() as u64
+    }
+
+    #[inline]
+    fn header(self) -> Header {
+        // SAFETY: the entry is live and begins with its header, aligned to 8.
+        unsafe { self.0.cast::<Header>().read() }
+    }
+
+    #[inline]
+    fn set_header(self, header: Header) {
+        // SAFETY: the entry is live, at least 16 bytes long and aligned to 8; its owner is borrowed mutably or being built.
+        unsafe { self.0.cast::<Header>().write(header) }
+    }
+
+    fn expires_ms(self) -> Option<u64> {
+        self.header().expires().then(|| self.read_word(WORD))
+    }
+
+    #[inline]
+    fn key_len(self, header: Header) -> usize {
+        if header.key_len == LONG_KEY {
+            return self.read_word(header.key_offset() - WORD) as usize;
+        }
+        usize::from(header.key_len)
+    }
+
+    #[inline]
+    fn key<'a>(self) -> &'a [u8] {
+        let header = self.header();
+        let start = self.at(header.key_offset());
+        // SAFETY: the key lies there, initialised; the view that asks borrows the entry's owner.
+        unsafe { slice::from_raw_parts(start, self.key_len(header)) }
+    }
+
+    /// All bytes in use.
+    fn bytes(self, header: Header) -> usize {
+        header.key_offset() + self.key_len(header) + usize::from(header.value_len)
+    }
+
+    #[inline]
+    fn value<'a>(self, header: Header) -> &'a [u8] {
+        let start = self.at(header.key_offset() + self.key_len(header));
+        // SAFETY: the value lies there, initialised (`allocate` initialises the whole class).
+        unsafe { slice::from_raw_parts(start, usize::from(header.value_len)) }
+    }
+
+    #[inline]
+    fn value_mut<'a>(self, header: Header) -> &'a mut [u8] {
+        let offset = header.key_offset() + self.key_len(header);
+        let len = usize::from(header.value_len);
+        // SAFETY: the value lies there, and the caller holds the entry's only owner mutably.
+        unsafe { slice::from_raw_parts_mut(self.at(offset), len) }
+    }
+
+    /// A value of eight bytes.
+    fn word(self, header: Header) -> u64 {
+        self.read_word(header.key_offset() + self.key_len(header))
+    }
+
+    fn boxed<'a, T>(self, header: Header) -> &'a T {
+        let pointer: *const T = ptr::with_exposed_provenance(self.word(header) as usize);
+        // SAFETY: the caller matched the encoding, so the word came from `expose::<T>` and the entry still owns it.
+        unsafe { &*pointer }
+    }
+
+    fn boxed_mut<'a, T>(self, header: Header) -> &'a mut T {
+        let pointer: *mut T = ptr::with_exposed_provenance_mut(self.word(header) as usize);
+        // SAFETY: as in `boxed`, and the caller holds the entry's only owner mutably.
+        unsafe { &mut *pointer }
+    }
+
+    /// The value, which the entry then no longer owns: free it, or change its encoding, at once.
+    fn take_value(self) -> Value {
+        let header = self.header();
+        match header.encoding {
+            Encoding::Nothing => Value::Nothing,
+            Encoding::Inline => Value::String(self.value(header).to_vec()),
+            Encoding::Integer => Value::Integer(self.word(header) as i64),
+            Encoding::Long => Value::String(*self.unbox(header)),
+            Encoding::List => Value::List(self.unbox(header)),
+            Encoding::Set => Value::Set(self.unbox(header)),
+            Encoding::Hash => Value::Hash(self.unbox(header)),
+            Encoding::SortedSet => Value::SortedSet(self.unbox(header)),
+        }
+    }
+
+    fn unbox<T>(self, header: Header) -> Box<T> {
+        let pointer: *mut T = ptr::with_exposed_provenance_mut(self.word(header) as usize);
+        // SAFETY: as in `boxed_mut`; `take_value`'s callers drop the entry's claim to it.
+        unsafe { Box::from_raw(pointer) }
+    }
+
+    /// Gives the memory back, not the value.
+    fn free(self) {
+        let layout = layout(self.bytes(self.header()));
+        // SAFETY: allocated with this layout: every change of length within a class keeps it.
+        unsafe { dealloc(self.0.as_ptr(), layout) }
+    }
+
+    #[inline]
+    fn at(self, offset: usize) -> *mut u8 {
+        self.0.as_ptr().wrapping_add(offset)
+    }
+
+    #[inline]
+    fn read_word(self, offset: usize) -> u64 {
+        // SAFETY: callers ask for words that the header says are there.
+        unsafe { self.at(offset).cast::<u64>().read_unaligned() }
+    }
+
+    fn write(self, offset: usize, bytes: &[u8]) {
+        // SAFETY: callers write what the header they set has room for; `bytes` lies in another allocation.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(offset), bytes.len()) }
+    }
+
+    fn zero(self, offset: usize, len: usize) {
+        // SAFETY: the rest of an entry just allocated.
+        unsafe { ptr::write_bytes(self.at(offset), 0, len) }
+    }
+}
+
+impl Header {
+    #[inline]
+    fn expires(self) -> bool {
+        self.flags & EXPIRES != 0
+    }
+
+    #[inline]
+    fn key_offset(self) -> usize {
+        let long = usize::from(self.key_len == LONG_KEY);
+        WORD + WORD * (usize::from(self.flags & EXPIRES) + long)
+    }
+}
+
+fn layout(bytes: usize) -> Layout {
+    Layout::from_size_align(class_bytes(bytes), WORD)
+        .expect("keys are shorter than half the address space")
+}

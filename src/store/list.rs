@@ -1,0 +1,32 @@
+//! The list value. It knows nothing of keys, clients or replies.
+
+/// A list.
+#[derive(Clone, Debug, Default)]
+pub struct List {}
+
+impl List {
+    /// An empty one.
+    pub fn new() -> List {
+        List {}
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        0
+    }
+
+    /// Whether there are none; such a key is removed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What OBJECT ENCODING answers.
+    pub fn encoding(&self) -> &'static str {
+        "listpack"
+    }
+
+    /// Heap bytes held, roughly.
+    pub fn memory_bytes(&self) -> usize {
+        0
+    }
+}
