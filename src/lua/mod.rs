@@ -4,8 +4,15 @@
 //! reads no clock; it reaches stores through [`Stores`] and everything else through actions.
 //! Must not know: sockets, workers, the control thread.
 
+pub mod vm;
+pub mod watchdog;
+
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
+
+pub use vm::AppVm;
+pub use watchdog::{WatchSlot, Watchdog};
 
 use crate::id::{ConnectionId, RuntimeId, RuntimeKind};
 use crate::log::LogLevel;
@@ -72,7 +79,8 @@ pub struct Definition {
     pub file: PathBuf,
     /// 1-based.
     pub line: u32,
-    /// The fields that are data, unchecked.
+    /// The fields that are data, unchecked; without `state`, which stays in the VM. A runtime object becomes its name, a
+    /// function inside a table `"<function>"`.
     pub fields: serde_json::Map<String, serde_json::Value>,
     /// The callbacks it has, by name (`on_message`, ...).
     pub handlers: Vec<String>,
@@ -81,11 +89,88 @@ pub struct Definition {
 /// A value that crosses between a script and the daemon: a result, or why not.
 pub type Reply = Result<serde_json::Value, String>;
 
-/// `state` tables of an app, copied out of one generation for the next.
-#[derive(Clone, Debug, Default)]
+/// `state` tables of an app, copied out of one generation for the next. Plain data: shared and cyclic tables keep
+/// their identity by their index.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct StateSnapshot {
-    /// By runtime name.
-    pub tables: Vec<(String, serde_json::Value)>,
+    /// By runtime name: the index of its `state` in `tables`.
+    pub roots: Vec<(String, usize)>,
+    /// The keys and values of each table.
+    pub tables: Vec<Vec<(StateValue, StateValue)>>,
+}
+
+/// A key or value inside a `state` table.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StateValue {
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A number.
+    Number(f64),
+    /// Any bytes.
+    String(Vec<u8>),
+    /// The index of a table of the snapshot.
+    Table(usize),
+    /// A connection object.
+    Connection(ConnectionId),
+}
+
+/// What an [`AppVm`] gets from the worker it lives on.
+pub struct Host {
+    /// That worker.
+    pub worker: u8,
+    /// The caches it may call in process.
+    pub stores: Rc<dyn Stores>,
+    /// Seeds `math.random`.
+    pub seed: u64,
+    /// The worker's slot at the watchdog; see [`Watchdog::register`].
+    pub watch: Arc<WatchSlot>,
+}
+
+/// Joins a definition of an app to the runtime that was made of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Index into [`Definitions::runtimes`].
+    pub definition: usize,
+    /// Its number in this daemon.
+    pub runtime: RuntimeId,
+    /// Its name.
+    pub name: String,
+    /// The port it really listens on or dials, 0 if none.
+    pub port: u16,
+}
+
+/// The events a runtime has handlers for: what has no handler needn't be passed to the VM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handlers(u32);
+
+impl Handlers {
+    /// `on_start`, or a tick that starts with it.
+    pub const ON_START: Handlers = Handlers(1);
+    /// `on_stop`.
+    pub const ON_STOP: Handlers = Handlers(1 << 1);
+    /// `on_connect`.
+    pub const ON_CONNECT: Handlers = Handlers(1 << 2);
+    /// `on_disconnect`.
+    pub const ON_DISCONNECT: Handlers = Handlers(1 << 3);
+    /// `on_message` or `on_client_message`: the automatic relay is off.
+    pub const ON_MESSAGE: Handlers = Handlers(1 << 4);
+    /// `on_route`.
+    pub const ON_ROUTE: Handlers = Handlers(1 << 5);
+
+    /// Whether all of `other` are among these.
+    pub fn has(self, other: Handlers) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both together.
+    pub fn with(self, other: Handlers) -> Handlers {
+        Handlers(self.0 | other.0)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
 }
 
 /// Finds stores by the name of their cache runtime.
@@ -115,7 +200,8 @@ pub enum Action {
     Route { connection: ConnectionId, route: Route },
     /// Ask the control thread; the answer comes back by `on_answer`.
     Daemon { task: u64, verb: String, arguments: serde_json::Value },
-    /// An evaluation, completion or command ended.
+    /// An evaluation, completion or command ended. Evaluation: `{"text": ...}`, or `{"incomplete": true}` for an input
+    /// that goes on. Completion: `{"start": byte where the completed word begins, "names": [...]}`.
     Evaluated { request: u64, reply: Reply },
     /// Output of a command that still runs.
     Output { request: u64, frame: serde_json::Value },
