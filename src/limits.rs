@@ -35,3 +35,28 @@ pub const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && RECEIVE_BUFFERS <= 1 << 15);
 const _: () = assert!(OUTBOX_LOW_BYTES < OUTBOX_HIGH_BYTES && OUTBOX_HIGH_BYTES < OUTBOX_MAX_BYTES);
 const _: () = assert!(LINE_BYTES_MAX <= INPUT_HIGH_BYTES);
+
+/// A RESP request's inline line and the lines of its lengths; Redis's PROTO_INLINE_MAX_SIZE.
+pub const RESP_LINE_BYTES_MAX: usize = 64 * 1024;
+/// One argument of a RESP request; Redis's proto-max-bulk-len.
+pub const RESP_BULK_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// One whole RESP request; Redis's client-query-buffer-limit. Offsets inside it fit 32 bits.
+pub const RESP_REQUEST_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// Arguments of a request before authentication.
+pub const RESP_UNAUTHENTICATED_ARGUMENTS_MAX: usize = 10;
+/// One argument before authentication.
+pub const RESP_UNAUTHENTICATED_BULK_BYTES_MAX: usize = 16 * 1024;
+/// Values inside values of a reply that is read.
+pub const RESP_REPLY_DEPTH_MAX: usize = 64;
+/// A whole reply that is read.
+pub const RESP_REPLY_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// Commands executed in one hold of a store's lock: 30-50 us, so that other workers and scripts get in.
+pub const STORE_HOLD_COMMANDS_MAX: usize = 512;
+/// Commands whose buckets and entries are prefetched together.
+pub const STORE_PREFETCH_COMMANDS: usize = 32;
+/// How long a worker waits for a store's lock before it serves everything else first, in microseconds.
+pub const STORE_LOCK_WAIT_US: u64 = 200;
+
+const _: () = assert!(RESP_BULK_BYTES_MAX < RESP_REQUEST_BYTES_MAX);
+const _: () = assert!(RESP_REQUEST_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!(STORE_HOLD_COMMANDS_MAX.is_multiple_of(STORE_PREFETCH_COMMANDS));
