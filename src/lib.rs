@@ -1,5 +1,6 @@
 //! Socketley: network runtimes (servers, clients, proxies, caches) on io_uring, scripted in LuaJIT.
 
+pub mod control;
 pub mod error;
 pub mod id;
 pub mod limits;
@@ -10,4 +11,5 @@ pub mod proto;
 pub mod ring;
 pub mod runtime;
 pub mod store;
+pub mod suggest;
 pub mod worker;

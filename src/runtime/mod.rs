@@ -56,6 +56,17 @@ pub enum Access {
     Admin,
 }
 
+/// How many workers serve a runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerCount {
+    /// One with handlers, all without.
+    Default,
+    /// So many, or all if there are fewer.
+    Count(u16),
+    /// All.
+    All,
+}
+
 /// A runtime's fields, checked. What is for one type only is at its default for the others.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuntimeConfig {
@@ -83,6 +94,12 @@ pub struct RuntimeConfig {
     pub access: Access,
     /// cache: AUTH's password.
     pub password: Option<String>,
+    /// How many workers serve it.
+    pub workers: WorkerCount,
+    /// A callback-style script, as the user named it.
+    pub lua: Option<std::path::PathBuf>,
+    /// Whether it starts as soon as it is made; nothing: in a file yes, on the command line no.
+    pub autostart: Option<bool>,
 }
 
 /// A proxy's backend as the workers see it.

@@ -1,0 +1,16 @@
+//! The control thread: what runs under which name, and everyone who asks about it.
+//!
+//! One thread with a small ring of its own. [`manager::Manager`] holds runtimes and apps and speaks to the workers by
+//! messages; `daemon` starts the process and turns the ring. Nothing here ever waits for a worker, a script or a
+//! client: what takes time ends in an [`Answer`].
+//! Must not know: a runtime's protocol, a connection's bytes, how the command line draws.
+
+pub mod answer;
+pub mod daemon;
+pub mod ipc;
+pub mod manager;
+
+pub use answer::{Answer, Outcome};
+pub use daemon::DaemonOptions;
+pub use ipc::{ClientId, Clients};
+pub use manager::Manager;
