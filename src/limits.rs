@@ -23,6 +23,8 @@ pub const LINE_BYTES_MAX: usize = 1024 * 1024;
 pub const INPUT_HIGH_BYTES: usize = 1024 * 1024;
 /// A frame between the command line and the daemon.
 pub const CONTROL_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Levels of a JSON value that a script makes or reads (serde_json's own limit when reading).
+pub const JSON_DEPTH_MAX: usize = 128;
 /// A runtime's name.
 pub const NAME_BYTES_MAX: usize = 128;
 /// Databases of a store (`SELECT 0` to `SELECT 15`).

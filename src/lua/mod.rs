@@ -4,6 +4,8 @@
 //! reads no clock; it reaches stores through [`Stores`] and everything else through actions.
 //! Must not know: sockets, workers, the control thread.
 
+pub mod api;
+pub mod bundle;
 pub mod vm;
 pub mod watchdog;
 

@@ -2,4 +2,5 @@
 //!
 //! Must not know: connections, runtimes, stores, Lua.
 
+pub mod control;
 pub mod resp;

@@ -1,0 +1,107 @@
+//! The Lua files inside the binary: `lua/` (private to the daemon) and `stdlib/` (public modules).
+//!
+//! One row per file; a test compares the rows with the folders, so a file can't be forgotten. Must not know: what runs
+//! the files. The public modules are `require "socketley"` (`stdlib/socketley.lua`) and `require "socketley.NAME"`
+//! (`stdlib/NAME.lua`).
+
+/// A Lua file of this crate.
+#[derive(Debug)]
+pub struct Bundled {
+    /// From the crate's root: `stdlib/inspect.lua`.
+    pub path: &'static str,
+    /// Its text.
+    pub text: &'static str,
+}
+
+impl Bundled {
+    /// The chunk's name for LuaJIT, so that a traceback says `[socketley]/stdlib/inspect.lua:7`, which is what
+    /// [`is_ours`] recognises.
+    pub fn chunk_name(&self) -> String {
+        format!("=[socketley]/{}", self.path)
+    }
+}
+
+/// Whether a traceback's line is about a bundled file.
+pub fn is_ours(line: &str) -> bool {
+    line.trim_start().starts_with("[socketley]/")
+}
+
+macro_rules! bundle {
+    ($($path:literal),* $(,)?) => {
+        &[$(Bundled {
+            path: $path,
+            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/", $path)),
+        }),*]
+    };
+}
+
+/// All files.
+pub static FILES: &[Bundled] =
+    bundle!["lua/console.lua", "lua/out.lua", "stdlib/inspect.lua", "stdlib/socketley.lua",];
+
+/// The file at `path` (from the crate's root).
+pub fn find(path: &str) -> Option<&'static Bundled> {
+    FILES.iter().find(|file| file.path == path)
+}
+
+/// The file of a public module: `socketley` or `socketley.NAME`.
+pub fn module(name: &str) -> Option<&'static Bundled> {
+    let stem = match name.strip_prefix("socketley") {
+        Some("") => "socketley",
+        Some(rest) => rest.strip_prefix('.')?,
+        None => return None,
+    };
+    find(&format!("stdlib/{stem}.lua"))
+}
+
+/// The built-in commands' files.
+pub fn commands() -> impl Iterator<Item = &'static Bundled> {
+    FILES.iter().filter(|file| file.path.starts_with("lua/commands/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+
+    fn lua_files(root: &Path, folder: &Path, into: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                // Types for editors describe the VM; nothing loads them.
+                if path.file_name().unwrap() != "meta" {
+                    lua_files(root, &path, into);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "lua") {
+                into.insert(path.strip_prefix(root).unwrap().to_str().unwrap().to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_of_the_folders_is_bundled_once() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut on_disk = BTreeSet::new();
+        lua_files(root, &root.join("lua"), &mut on_disk);
+        lua_files(root, &root.join("stdlib"), &mut on_disk);
+        let rows: Vec<String> = FILES.iter().map(|file| file.path.to_string()).collect();
+        let bundled: BTreeSet<String> = rows.iter().cloned().collect();
+        assert_eq!(bundled.len(), rows.len(), "a file is listed twice");
+        assert_eq!(bundled, on_disk);
+    }
+
+    #[test]
+    fn modules_are_found_by_their_public_name() {
+        for (name, path) in [
+            ("socketley", Some("stdlib/socketley.lua")),
+            ("socketley.inspect", Some("stdlib/inspect.lua")),
+            ("socketley.nope", None),
+            ("inspect", None),
+            ("socketleyinspect", None),
+        ] {
+            assert_eq!(module(name).map(|file| file.path), path, "{name}");
+        }
+    }
+}
