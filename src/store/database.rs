@@ -419,6 +419,6 @@ macro_rules! collection {
 }
 
 collection!(List, |_| List::new());
-collection!(Set, |hasher| Set::new(hasher));
-collection!(Hash, |hasher| Hash::new(hasher));
+collection!(Set, |_| Set::new());
+collection!(Hash, |_| Hash::new());
 collection!(SortedSet, |hasher| SortedSet::new(hasher));

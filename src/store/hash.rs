@@ -1,20 +1,46 @@
-//! The hash value. It knows nothing of keys, clients or replies.
+//! The hash value: fields and values in one packed blob while it is small, then a table. Knows nothing of keys, clients
+//! or replies.
 
 use super::Hasher;
+use super::element::Element;
+use super::entry::{Entry, EntryBox};
+use super::packed::Packed;
+use super::random::Random;
+use super::table::Table;
+use super::thresholds::Thresholds;
+use super::value::ValueRef;
 
 /// A hash.
 #[derive(Clone, Debug, Default)]
-pub struct Hash {}
+pub struct Hash {
+    form: Form,
+}
+
+#[derive(Clone, Debug)]
+enum Form {
+    /// Field, value, field, value.
+    Packed(Packed),
+    Table(Box<Table>),
+}
+
+impl Default for Form {
+    fn default() -> Form {
+        Form::Packed(Packed::new())
+    }
+}
 
 impl Hash {
     /// An empty one.
-    pub fn new(_hasher: Hasher) -> Hash {
-        Hash {}
+    pub fn new() -> Hash {
+        Hash::default()
     }
 
-    /// Number of elements.
+    /// Number of fields.
     pub fn len(&self) -> usize {
-        0
+        match &self.form {
+            Form::Packed(packed) => packed.len() / 2,
+            Form::Table(table) => table.len(),
+        }
     }
 
     /// Whether there are none; such a key is removed.
@@ -24,11 +50,258 @@ impl Hash {
 
     /// What OBJECT ENCODING answers.
     pub fn encoding(&self) -> &'static str {
-        "listpack"
+        match &self.form {
+            Form::Packed(_) => "listpack",
+            Form::Table(_) => "hashtable",
+        }
     }
 
     /// Heap bytes held, roughly.
     pub fn memory_bytes(&self) -> usize {
-        0
+        match &self.form {
+            Form::Packed(packed) => packed.memory_bytes(),
+            Form::Table(table) => table.memory_bytes(),
+        }
+    }
+
+    /// The table of a big hash, for prefetching.
+    pub fn table(&self) -> Option<&Table> {
+        match &self.form {
+            Form::Packed(_) => None,
+            Form::Table(table) => Some(table),
+        }
+    }
+
+    /// The value of a field.
+    #[inline]
+    pub fn at(&self, field: &[u8]) -> Option<Element<'_>> {
+        match &self.form {
+            Form::Packed(packed) => {
+                packed.next(value_place(packed, field)?).map(|(value, _)| value)
+            }
+            Form::Table(table) => table.find(field, table.hasher().hash(field)).map(value_of),
+        }
+    }
+
+    /// Gives a field its value; whether the field is new.
+    #[inline]
+    pub fn set(
+        &mut self,
+        field: &[u8],
+        value: &[u8],
+        hasher: Hasher,
+        thresholds: &Thresholds,
+    ) -> bool {
+        let long = field.len().max(value.len()) > thresholds.hash_value_bytes;
+        if long && let Form::Packed(_) = self.form {
+            self.make_table(hasher);
+        }
+        let new = match &mut self.form {
+            Form::Packed(packed) => set_packed(packed, field, value),
+            Form::Table(table) => return set_in_table(table, field, value),
+        };
+        if self.len() > thresholds.hash_entries {
+            self.make_table(hasher);
+        }
+        new
+    }
+
+    /// Removes a field; whether it was there.
+    #[inline]
+    pub fn remove(&mut self, field: &[u8]) -> bool {
+        match &mut self.form {
+            Form::Packed(packed) => {
+                let Some(at) = packed.find(Element::of(field), 2) else { return false };
+                packed.remove(at, 2);
+                packed.shrink();
+                true
+            }
+            Form::Table(table) => table.remove(field, table.hasher().hash(field)).is_some(),
+        }
+    }
+
+    /// All fields with their values. Their texts are what counts: a table shows integers as bytes.
+    pub fn iter(&self) -> impl Iterator<Item = (Element<'_>, Element<'_>)> {
+        let (packed, table) = match &self.form {
+            Form::Packed(packed) => (Some(packed), None),
+            Form::Table(table) => (None, Some(table)),
+        };
+        let table = table.into_iter().flat_map(|table| table.iter());
+        packed.into_iter().flat_map(pairs).chain(table.map(pair_of))
+    }
+
+    /// A field with its value, each about as likely as the others.
+    pub fn random(&self, random: &mut Random) -> Option<(Element<'_>, Element<'_>)> {
+        if self.is_empty() {
+            return None;
+        }
+        match &self.form {
+            Form::Packed(packed) => {
+                let at = packed.seek(random.below(self.len()) * 2)?;
+                let (field, after) = packed.next(at)?;
+                Some((field, packed.next(after)?.0))
+            }
+            Form::Table(table) => table.random(random).map(pair_of),
+        }
+    }
+
+    /// Shows fields and values from `cursor` on and returns the next cursor; small hashes are shown at once.
+    pub fn scan(
+        &self,
+        cursor: u64,
+        count: usize,
+        mut show: impl FnMut(Element<'_>, Element<'_>),
+    ) -> u64 {
+        match &self.form {
+            Form::Packed(packed) => {
+                pairs(packed).for_each(|(field, value)| show(field, value));
+                0
+            }
+            Form::Table(table) => table.scan(cursor, count, |entry| {
+                show(Element::Bytes(entry.key()), value_of(entry));
+            }),
+        }
+    }
+
+    fn make_table(&mut self, hasher: Hasher) {
+        let mut table = Table::new(hasher);
+        for (field, value) in self.iter() {
+            let (mut digits, mut value_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+            let (field, value) = (field.text(&mut digits), value.text(&mut value_digits));
+            table.insert(EntryBox::string(field, value, None), hasher.hash(field));
+        }
+        self.form = Form::Table(Box::new(table));
+    }
+}
+
+fn value_place(packed: &Packed, field: &[u8]) -> Option<usize> {
+    let at = packed.find(Element::of(field), 2)?;
+    packed.next(at).map(|(_, after)| after)
+}
+
+fn set_packed(packed: &mut Packed, field: &[u8], value: &[u8]) -> bool {
+    match value_place(packed, field) {
+        Some(at) => {
+            packed.replace(at, Element::of(value));
+            false
+        }
+        None => {
+            packed.insert(packed.bytes(), &[Element::of(field), Element::of(value)]);
+            true
+        }
+    }
+}
+
+#[inline]
+fn set_in_table(table: &mut Table, field: &[u8], value: &[u8]) -> bool {
+    let hash = table.hasher().hash(field);
+    match table.locate(field, hash) {
+        Some(place) => {
+            drop(table.entry_mut(place).set_string(value));
+            false
+        }
+        None => {
+            table.insert(EntryBox::string(field, value, None), hash);
+            true
+        }
+    }
+}
+
+fn pairs(packed: &Packed) -> impl Iterator<Item = (Element<'_>, Element<'_>)> {
+    let mut elements = packed.iter();
+    std::iter::from_fn(move || Some((elements.next()?, elements.next()?)))
+}
+
+fn pair_of(entry: Entry<'_>) -> (Element<'_>, Element<'_>) {
+    (Element::Bytes(entry.key()), value_of(entry))
+}
+
+fn value_of(entry: Entry<'_>) -> Element<'_> {
+    match entry.value() {
+        ValueRef::String(bytes) => Element::Bytes(bytes),
+        ValueRef::Integer(value) => Element::Integer(value),
+        _ => Element::Bytes(b""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashSet};
+
+    use super::super::thresholds;
+    use super::*;
+
+    const SMALL: Thresholds =
+        Thresholds { hash_entries: 8, hash_value_bytes: 8, ..thresholds::REDIS };
+
+    fn contents(hash: &Hash) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        hash.iter().map(|(field, value)| (field.to_vec(), value.to_vec())).collect()
+    }
+
+    #[test]
+    fn random_fields_agree_with_a_map_through_both_forms() {
+        let hasher = Hasher::seeded(3);
+        let mut encodings = HashSet::new();
+        for seed in 0..80 {
+            let mut random = Random::new(seed);
+            let (mut hash, mut model) = (Hash::new(), BTreeMap::new());
+            for _ in 0..150 {
+                let field = format!("{}{}", ["f", "", "-"][random.below(3)], random.below(20));
+                let digits_max = 7 + random.below(4);
+                let value = "9".repeat(random.below(digits_max));
+                let (field, value) = (field.into_bytes(), value.into_bytes());
+                assert_eq!(hash.at(&field).map(|value| value.to_vec()), model.get(&field).cloned());
+                if random.below(5) < 2 {
+                    assert_eq!(hash.remove(&field), model.remove(&field).is_some());
+                } else {
+                    let new = hash.set(&field, &value, hasher, &SMALL);
+                    assert_eq!(new, model.insert(field, value).is_none());
+                }
+                assert_eq!((hash.len(), contents(&hash)), (model.len(), model.clone()));
+                if let Some((field, value)) = hash.random(&mut random) {
+                    assert_eq!(model.get(&field.to_vec()), Some(&value.to_vec()));
+                }
+                encodings.insert(hash.encoding());
+            }
+            let mut seen = BTreeMap::new();
+            let mut cursor = 0;
+            loop {
+                cursor = hash.scan(cursor, 3, |field, value| {
+                    assert_eq!(seen.insert(field.to_vec(), value.to_vec()), None);
+                });
+                if cursor == 0 {
+                    break;
+                }
+            }
+            assert_eq!(seen, model);
+        }
+        assert_eq!(encodings.len(), 2);
+    }
+
+    #[test]
+    fn the_form_follows_redis_thresholds() {
+        let (hasher, redis) = (Hasher::seeded(1), &thresholds::REDIS);
+        for (fields, value_bytes, encoding) in
+            [(128, 64, "listpack"), (129, 1, "hashtable"), (1, 65, "hashtable")]
+        {
+            let mut hash = Hash::new();
+            for number in 0..fields {
+                let field = format!("f{number}");
+                assert!(hash.set(field.as_bytes(), &vec![b'v'; value_bytes], hasher, redis));
+            }
+            assert_eq!((hash.encoding(), hash.len()), (encoding, fields));
+        }
+    }
+
+    #[test]
+    fn small_hashes_are_no_larger_than_redis_keeps_them() {
+        assert!(size_of::<Hash>() <= 32);
+        let mut hash = Hash::new();
+        for number in 0..10 {
+            let field = format!("fld-{number}");
+            hash.set(field.as_bytes(), b"abcdefgh", Hasher::seeded(1), &thresholds::REDIS);
+        }
+        // 180 bytes of pairs; Redis's listpack takes 187.
+        assert_eq!(hash.memory_bytes(), 192);
     }
 }

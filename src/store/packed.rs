@@ -78,6 +78,11 @@ impl Packed {
         self.start as usize >= bytes
     }
 
+    /// Whether `bytes` more fit behind without moving or allocating.
+    pub fn has_back_room(&self, bytes: usize) -> bool {
+        self.buffer.capacity() - self.buffer.len() >= bytes
+    }
+
     /// The element at a place and the place after it.
     #[inline]
     pub fn next(&self, at: usize) -> Option<(Element<'_>, usize)> {
@@ -175,6 +180,30 @@ impl Packed {
             self.remove_span(at, end, elements);
         }
         end.is_some()
+    }
+
+    /// How many elements equal `needle`.
+    pub fn count_equal(&self, needle: Element<'_>) -> usize {
+        self.iter().filter(|element| *element == needle).count()
+    }
+
+    /// Removes up to `limit` elements that equal `needle`, but for the first `skip` of them; answers how many it removed.
+    pub fn remove_equal(&mut self, needle: Element<'_>, skip: usize, limit: usize) -> usize {
+        let encoded = Encoded::new(needle);
+        let start = self.start as usize;
+        let (mut read, mut write, mut seen) = (0, 0, 0);
+        while let Some((_, after)) = self.next(read) {
+            let equal = encoded.matches(&self.as_bytes()[read..]);
+            seen += usize::from(equal);
+            if !equal || seen <= skip || seen > skip + limit {
+                self.buffer.copy_within(start + read..start + after, start + write);
+                write += after - read;
+            }
+            read = after;
+        }
+        let removed = seen.saturating_sub(skip).min(limit);
+        self.remove_span(write, read, removed);
+        removed
     }
 
     /// Removes the first element after `look` has seen it.
@@ -378,4 +407,4 @@ fn offset(bytes: usize) -> u32 {
 }
 
 #[cfg(test)]
-pub mod tests;
+mod tests;

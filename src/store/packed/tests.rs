@@ -1,28 +1,13 @@
 //! Packed blobs against a vector of texts, and walks over hostile bytes.
 
+use super::super::random::Random;
 use super::*;
 
-/// A small seeded generator (xorshift); the same in every run.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))
-    }
-
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % bound
-    }
-
-    pub fn text(&mut self) -> Vec<u8> {
-        match self.below(4) {
-            0 => (self.0 as i64 >> self.below(60)).to_string().into_bytes(),
-            1 => vec![b'y'; self.below(300)],
-            _ => vec![b'a' + self.below(26) as u8; self.below(12)],
-        }
+fn text(random: &mut Random) -> Vec<u8> {
+    match random.below(4) {
+        0 => (random.bits() as i64 >> random.below(60)).to_string().into_bytes(),
+        1 => vec![b'y'; random.below(300)],
+        _ => vec![b'a' + random.below(26) as u8; random.below(12)],
     }
 }
 
@@ -39,7 +24,7 @@ fn check(packed: &Packed, model: &[Vec<u8>]) {
 }
 
 fn step(random: &mut Random, packed: &mut Packed, model: &mut Vec<Vec<u8>>) {
-    let text = random.text();
+    let text = text(random);
     let index = random.below(model.len() + 1);
     let at = packed.seek(index).expect("within");
     match random.below(9) {
@@ -81,7 +66,7 @@ fn random_edits_agree_with_a_vector() {
             step(&mut random, &mut packed, &mut model);
             check(&packed, &model);
         }
-        let probe = random.text();
+        let probe = text(&mut random);
         let place = packed.find(Element::of(&probe), 1);
         let index = model.iter().position(|text| *text == probe);
         assert_eq!(place, index.and_then(|index| packed.seek(index)));
@@ -136,7 +121,7 @@ fn a_walk_over_hostile_bytes_ends_without_harm() {
         if round % 2 == 0 {
             let mut packed = Packed::new();
             for _ in 0..4 {
-                packed.push_back(Element::of(&random.text()));
+                packed.push_back(Element::of(&text(&mut random)));
             }
             bytes = packed.as_bytes().to_vec();
             let index = random.below(bytes.len());
