@@ -13,6 +13,15 @@ pub const OUTBOX_LOW_BYTES: usize = 256 * 1024;
 /// A connection whose outbox passes this many bytes is closed: its peer doesn't read (a broadcast's or a script's bytes;
 /// request-reply protocols stop at the high-water mark).
 pub const OUTBOX_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// An outbox's growing chunk is closed at this size: larger ones cost more to regrow than another chunk does.
+/// Also the largest sent buffer that is kept for the next replies.
+pub const OUTBOX_COALESCE_BYTES: usize = 64 * 1024;
+/// Shared or owned bytes below this are copied into the growing chunk: cheaper than a chunk of their own.
+pub const OUTBOX_SHARE_BYTES_MIN: usize = 512;
+/// Pending connections of a listening socket (the kernel caps it at `net.core.somaxconn`).
+pub const LISTEN_BACKLOG: i32 = 4096;
+/// Entries of a ring's submission queue; the completion queue has four times as many.
+pub const RING_ENTRIES: u32 = 1024;
 /// Connections of one worker: the slot's bits of a connection id.
 pub const CONNECTIONS_PER_WORKER_MAX: usize = 1 << 20;
 /// Workers of a daemon: the worker's bits of a connection id.

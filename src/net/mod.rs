@@ -2,4 +2,9 @@
 //!
 //! Must not know: protocols, runtimes, Lua, stores.
 
+pub mod dial;
+pub mod listener;
+pub mod outbox;
+
 pub use crate::id::ConnectionId;
+pub use outbox::Outbox;

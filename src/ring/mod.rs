@@ -7,13 +7,26 @@
 //!
 //! Must not know: protocols, runtimes, Lua, stores. It is the only reader of clocks.
 
+mod buffers;
+pub mod clock;
+pub mod features;
+mod lent;
+pub mod random;
+mod setup;
+pub mod socket;
+pub mod timers;
 pub mod token;
+mod uring;
+mod wake;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use features::Features;
+pub use setup::Options;
 pub use token::{OpKind, Token};
+pub use uring::Uring;
 
 /// A file descriptor, or the simulated network's stand-in for one. Closed by [`Op::Close`] only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -189,3 +202,6 @@ pub trait Driver {
     /// Sets TCP_NODELAY on an accepted socket; a unix socket ignores it.
     fn set_nodelay(&self, fd: Fd);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! Listening sockets: addresses as people write them, and binding with errors that name the way out.
+//!
+//! Must not know: who accepts, what is spoken.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+
+use crate::error::OperatorError;
+use crate::limits::LISTEN_BACKLOG;
+use crate::ring::{Fd, socket};
+
+/// A bound, listening stream socket. Dropping it closes it: cancel its accepts first.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Binds `address` and listens; port 0 picks a free port.
+    ///
+    /// # Errors
+    /// The address is in use, reserved for root, or not one of this machine.
+    pub fn bind(address: SocketAddr) -> Result<Listener, OperatorError> {
+        let bound = socket::listen(address, LISTEN_BACKLOG)
+            .and_then(|socket| Ok(Listener { address: socket.local_addr()?, socket }));
+        bound.map_err(|error| bind_error(address, &error))
+    }
+
+    /// The address with its real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// For [`crate::ring::Op::Accept`]; valid while the listener lives.
+    pub fn fd(&self) -> Fd {
+        Fd(self.socket.as_raw_fd())
+    }
+}
+
+/// Reads `9000` (then 127.0.0.1), `0.0.0.0:9000`, `[::1]:9000`, `localhost:9000` or `*:9000` (all IPv4 addresses).
+///
+/// # Errors
+/// Anything else, with an example.
+pub fn parse_address(text: &str) -> Result<SocketAddr, OperatorError> {
+    let text = text.trim();
+    let (host, port) = text.rsplit_once(':').unwrap_or(("localhost", text));
+    let address = if text.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()) {
+        return Err(OperatorError::usage(format!("\"{text}\" has no port"))
+            .hint(format!("write an IPv6 address in brackets: [{text}]:9000")));
+    } else {
+        match host {
+            "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            "*" => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            host => parse_ip(host),
+        }
+    };
+    let Some(ip) = address else {
+        return Err(OperatorError::usage(format!("\"{text}\" is not an address to listen on"))
+            .hint("write PORT, IP:PORT, [IPV6]:PORT or *:PORT, for example 9000 or 0.0.0.0:9000"));
+    };
+    let Some(port) = parse_port(port) else {
+        return Err(OperatorError::usage(format!("\"{port}\" is not a port"))
+            .hint("ports are numbers up to 65535; 0 picks a free one"));
+    };
+    Ok(SocketAddr::new(ip, port))
+}
+
+/// An IPv4 address, or an IPv6 address in brackets.
+pub(super) fn parse_ip(host: &str) -> Option<IpAddr> {
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(v6) => v6.parse().ok().map(IpAddr::V6),
+        None => host.parse().ok().map(IpAddr::V4),
+    }
+}
+
+/// Decimal digits only: `u16::from_str` would take "+80" too.
+pub(super) fn parse_port(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+fn bind_error(address: SocketAddr, error: &io::Error) -> OperatorError {
+    let port = address.port();
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            OperatorError::failed(format!("can't listen on {address}: the address is in use"))
+                .hint(format!("another process has port {port} (ss -ltnp 'sport = :{port}' shows it); stop it or choose another port"))
+        }
+        io::ErrorKind::PermissionDenied if port < 1024 => OperatorError::failed(format!(
+            "can't listen on {address}: ports below 1024 need a privilege"
+        ))
+        .hint("choose a port from 1024 up, or grant CAP_NET_BIND_SERVICE (setcap cap_net_bind_service=+ep, or AmbientCapabilities= in systemd)"),
+        io::ErrorKind::AddrNotAvailable => OperatorError::failed(format!(
+            "can't listen on {address}: this machine has no such address"
+        ))
+        .hint(format!("`ip address` lists the ones it has; 0.0.0.0:{port} listens on all of them")),
+        _ if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
+            OperatorError::failed(format!("can't listen on {address}: this machine has no IPv6"))
+                .hint(format!("use an IPv4 address: 0.0.0.0:{port}"))
+        }
+        _ => OperatorError::failed(format!("can't listen on {address}: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_people_write_them() {
+        let cases = [
+            ("9000", Ok("127.0.0.1:9000")),
+            (" 9000 ", Ok("127.0.0.1:9000")),
+            ("0", Ok("127.0.0.1:0")),
+            ("0.0.0.0:9000", Ok("0.0.0.0:9000")),
+            ("*:65535", Ok("0.0.0.0:65535")),
+            ("localhost:80", Ok("127.0.0.1:80")),
+            ("[::1]:9000", Ok("[::1]:9000")),
+            ("[::]:0", Ok("[::]:0")),
+            ("65536", Err("\"65536\" is not a port")),
+            ("+80", Err("\"+80\" is not a port")),
+            ("0.0.0.0:", Err("\"\" is not a port")),
+            ("", Err("\"\" is not a port")),
+            ("http", Err("\"http\" is not a port")),
+            (":9000", Err("\":9000\" is not an address to listen on")),
+            ("example.org:9000", Err("\"example.org:9000\" is not an address to listen on")),
+            ("::1", Err("\"::1\" has no port")),
+            ("[127.0.0.1]:1", Err("\"[127.0.0.1]:1\" is not an address to listen on")),
+            ("1.2.3.4", Err("\"1.2.3.4\" is not a port")),
+        ];
+        for (text, expected) in cases {
+            let outcome = parse_address(text);
+            match expected {
+                Ok(address) => assert_eq!(outcome.unwrap().to_string(), address, "{text}"),
+                Err(message) => {
+                    let error = outcome.unwrap_err();
+                    assert_eq!((error.message.as_str(), error.exit_code), (message, 2), "{text}");
+                    assert!(error.hint.is_some(), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_names_the_address_and_the_way_out() {
+        let first = Listener::bind(parse_address("0").unwrap()).unwrap();
+        let error = Listener::bind(first.address()).unwrap_err();
+        assert!(error.message.contains(&first.address().to_string()), "{error}");
+        assert!(error.hint.as_ref().unwrap().contains("ss -ltnp"), "{error}");
+        drop(first);
+    }
+
+    #[test]
+    fn other_bind_errors_are_told_apart() {
+        let elsewhere: SocketAddr = "192.0.2.1:9000".parse().unwrap();
+        assert!(Listener::bind(elsewhere).unwrap_err().message.contains("no such address"));
+        let low: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        let denied = bind_error(low, &io::Error::from_raw_os_error(libc::EACCES));
+        assert!(denied.hint.unwrap().contains("CAP_NET_BIND_SERVICE"));
+    }
+}

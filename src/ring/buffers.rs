@@ -1,0 +1,172 @@
+//! The receive buffers that the kernel picks from: a ring-mapped pool (`io_uring_register_buf_ring(3)`).
+//!
+//! The kernel owns a buffer from [`BufferPool::recycle`] until a completion names it; then the holder of the
+//! [`Received`] owns it. Which of the two is written down per buffer and asserted, so safe code can't read memory
+//! that the kernel is writing.
+
+#![allow(unsafe_code, reason = "memory shared with the kernel")]
+
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::IoUring;
+use io_uring::types::BufRingEntry;
+
+use super::Received;
+use crate::limits::RECEIVE_BUFFER_BYTES;
+
+/// The only buffer group.
+pub(super) const GROUP: u16 = 0;
+/// With less than this a worker is no use: fail instead.
+const BUFFERS_MIN: usize = 4;
+
+/// Must outlive the ring it is registered with.
+pub(super) struct BufferPool {
+    memory: Mapping,
+    /// The kernel's ring of [`BufRingEntry`], as many as buffers.
+    entries: Mapping,
+    /// Where the next returned buffer goes; the kernel sees it as the ring's tail.
+    tail: u16,
+    /// Per buffer: bytes lent to a holder of a [`Received`], 0 while the kernel owns it.
+    lent: Vec<u32>,
+    free: usize,
+}
+
+impl BufferPool {
+    /// Maps and registers `wanted` buffers, or a half, a quarter ... of them when memory is short.
+    pub(super) fn register(ring: &IoUring, wanted: usize) -> io::Result<BufferPool> {
+        let mut count = wanted.next_power_of_two().clamp(BUFFERS_MIN, 1 << 15);
+        loop {
+            match BufferPool::register_exactly(ring, count) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && count > BUFFERS_MIN => {
+                    count /= 2;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn register_exactly(ring: &IoUring, count: usize) -> io::Result<BufferPool> {
+        let mut pool = BufferPool {
+            memory: Mapping::new(count * RECEIVE_BUFFER_BYTES)?,
+            entries: Mapping::new(count * size_of::<BufRingEntry>())?,
+            tail: 0,
+            lent: vec![0; count],
+            free: count,
+        };
+        let address = pool.entries.start.as_ptr() as u64;
+        let submitter = ring.submitter();
+        // SAFETY: `entries` is page-aligned, holds `count` entries, and stays mapped until the ring is gone: `Uring`
+        // drops its ring first, and leaks the pool if the kernel may still use it.
+        unsafe { submitter.register_buf_ring_with_flags(address, count as u16, GROUP, 0) }?;
+        for buffer in 0..count {
+            pool.provide(buffer as u16);
+        }
+        pool.publish();
+        Ok(pool)
+    }
+
+    /// How many buffers the kernel may pick from, of how many.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.free, self.lent.len())
+    }
+
+    /// A completion named `buffer` with this many bytes in it; none: the buffer goes straight back.
+    pub(super) fn take(&mut self, buffer: u16, bytes: u32) -> Option<Received> {
+        assert_eq!(self.lent[usize::from(buffer)], 0, "the kernel filled a buffer it doesn't own");
+        assert!(bytes as usize <= RECEIVE_BUFFER_BYTES, "the kernel wrote past a buffer");
+        if bytes == 0 {
+            self.provide(buffer);
+            self.publish();
+            return None;
+        }
+        self.lent[usize::from(buffer)] = bytes;
+        self.free -= 1;
+        Some(Received { buffer, bytes })
+    }
+
+    /// What the kernel wrote.
+    pub(super) fn bytes(&self, received: &Received) -> &[u8] {
+        let lent = self.lent[usize::from(received.buffer)];
+        assert!(received.bytes <= lent, "this buffer was recycled");
+        let offset = usize::from(received.buffer) * RECEIVE_BUFFER_BYTES;
+        // SAFETY: `lent` has an entry for this buffer, so the offset is inside the mapping.
+        let start = unsafe { self.memory.start.add(offset) };
+        // SAFETY: the buffer is lent, so the kernel doesn't write to it until `recycle`, which needs `&mut self`; its
+        // bytes were zeroed by mmap(2) or written by the kernel.
+        unsafe { std::slice::from_raw_parts(start.as_ptr(), received.bytes as usize) }
+    }
+
+    /// Gives a buffer back to the kernel.
+    pub(super) fn recycle(&mut self, received: Received) {
+        let lent = std::mem::take(&mut self.lent[usize::from(received.buffer)]);
+        assert!(lent > 0, "a buffer can be recycled once");
+        self.free += 1;
+        self.provide(received.buffer);
+        self.publish();
+    }
+
+    /// Never unmaps the memory: the kernel may still write to it.
+    pub(super) fn leak(&mut self) {
+        self.memory.bytes = 0;
+        self.entries.bytes = 0;
+    }
+
+    /// Puts a buffer at the ring's tail; the kernel sees it at the next [`BufferPool::publish`].
+    fn provide(&mut self, buffer: u16) {
+        let offset = usize::from(buffer) * RECEIVE_BUFFER_BYTES;
+        let index = usize::from(self.tail) & (self.lent.len() - 1);
+        // SAFETY: `index` is below the count of entries that were mapped.
+        let slot = unsafe { self.entries.start.cast::<BufRingEntry>().add(index) };
+        // SAFETY: the entry is mapped and aligned; the kernel doesn't read past the published tail, and no more than
+        // `count` buffers are ever in the ring.
+        let entry = unsafe { &mut *slot.as_ptr() };
+        entry.set_addr(self.memory.start.as_ptr() as u64 + offset as u64);
+        entry.set_len(RECEIVE_BUFFER_BYTES as u32);
+        entry.set_bid(buffer);
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    fn publish(&mut self) {
+        let first = self.entries.start.cast::<BufRingEntry>().as_ptr();
+        // SAFETY: `first` is the first entry of the mapped ring; the tail lives in its reserved field.
+        let tail = unsafe { BufRingEntry::tail(first) };
+        // SAFETY: aligned, mapped as long as `self`, and from here on only accessed atomically by us and the kernel.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+}
+
+/// Private anonymous pages, zeroed.
+struct Mapping {
+    start: NonNull<u8>,
+    /// 0: not to be unmapped.
+    bytes: usize,
+}
+
+impl Mapping {
+    fn new(bytes: usize) -> io::Result<Mapping> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a fresh private mapping at an address of the kernel's choice touches no memory of ours.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
+        match NonNull::new(start.cast::<u8>()) {
+            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => {
+                Ok(Mapping { start, bytes })
+            }
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
+        // SAFETY: exactly what mmap(2) returned, and nobody keeps a pointer: the ring is gone (see `register_exactly`).
+        let result = unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
+        debug_assert_eq!(result, 0, "a mapping of ours can be unmapped");
+    }
+}

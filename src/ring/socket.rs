@@ -1,0 +1,118 @@
+//! Socket calls that io_uring has no operation for, as small safe functions.
+//!
+//! Must not know: connections, protocols, rings.
+
+#![allow(unsafe_code, reason = "system calls on raw descriptors")]
+
+use std::fs::File;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use super::{Errno, Fd};
+
+/// A listening stream socket: SO_REUSEADDR, no SO_REUSEPORT, close-on-exec, blocking (as the ring wants it).
+///
+/// # Errors
+/// What `socket`, `bind` or `listen` said.
+pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    // SAFETY: the descriptor is open, `listener` owns it; a second listen(2) only changes the backlog.
+    if unsafe { libc::listen(listener.as_raw_fd(), backlog) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(listener)
+}
+
+/// A stream socket for [`super::Op::Connect`]: TCP_NODELAY, close-on-exec, blocking.
+pub(super) fn stream_for(address: &SocketAddr) -> Result<OwnedFd, Errno> {
+    let domain = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: plain integers, no memory is involved.
+    let fd = unsafe { libc::socket(domain, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: socket(2) has just made `fd`; nobody else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    set_nodelay(Fd(fd));
+    Ok(socket)
+}
+
+/// TCP_NODELAY; a socket that has no such option stays as it is.
+pub(super) fn set_nodelay(fd: Fd) {
+    // Failing means: not a TCP socket. Then there is nothing to set.
+    with_stream(fd, |stream| stream.set_nodelay(true)).unwrap_or(());
+}
+
+/// `getpeername(2)` of an IP socket.
+pub(super) fn peer(fd: Fd) -> Result<SocketAddr, Errno> {
+    with_stream(fd, TcpStream::peer_addr)
+        .map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EAFNOSUPPORT)))
+}
+
+/// A new eventfd, close-on-exec and non-blocking.
+pub(super) fn event() -> io::Result<File> {
+    // SAFETY: plain integers, no memory is involved.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: eventfd(2) has just made `fd`; nobody else owns it.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// `close(2)` of a descriptor that the driver made and nobody has seen yet.
+pub(super) fn close(fd: Fd) {
+    // SAFETY: the caller has just got `fd` from the kernel and gives it to nobody else.
+    drop(unsafe { OwnedFd::from_raw_fd(fd.0) });
+}
+
+fn with_stream<T>(fd: Fd, call: impl FnOnce(&TcpStream) -> io::Result<T>) -> io::Result<T> {
+    // SAFETY: the stream is only lent to `call` and never dropped, so it doesn't close what it doesn't own; on a
+    // descriptor that isn't a socket the calls fail with an error.
+    let stream = ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(fd.0) });
+    call(&stream)
+}
+
+fn last_errno() -> Errno {
+    Errno(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// An address in the kernel's form.
+pub(super) enum RawAddress {
+    /// `AF_INET`
+    V4(libc::sockaddr_in),
+    /// `AF_INET6`
+    V6(libc::sockaddr_in6),
+}
+
+impl RawAddress {
+    /// The first byte and the length of the kernel's form, valid as long as `self` stays where it is.
+    pub(super) fn as_raw(&self) -> (*const libc::sockaddr, libc::socklen_t) {
+        match self {
+            RawAddress::V4(raw) => ((&raw const *raw).cast(), size_of_val(raw) as libc::socklen_t),
+            RawAddress::V6(raw) => ((&raw const *raw).cast(), size_of_val(raw) as libc::socklen_t),
+        }
+    }
+}
+
+impl From<&SocketAddr> for RawAddress {
+    fn from(address: &SocketAddr) -> RawAddress {
+        match address {
+            SocketAddr::V4(v4) => RawAddress::V4(libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                sin_zero: [0; 8],
+            }),
+            SocketAddr::V6(v6) => RawAddress::V6(libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: v6.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_scope_id: v6.scope_id(),
+            }),
+        }
+    }
+}
