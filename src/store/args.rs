@@ -48,3 +48,40 @@ impl<'a> Args<'a> {
         spans.iter().map(move |s| &base[s.start as usize..s.start as usize + s.len as usize])
     }
 }
+
+/// Arguments that own their bytes: for callers whose arguments lie apart, and for commands that wait (MULTI).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ArgsBuffer {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+}
+
+impl ArgsBuffer {
+    /// Empties it and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.spans.clear();
+    }
+
+    /// Appends an argument. All together must stay below 4 GB; callers bound them.
+    pub fn push(&mut self, argument: &[u8]) {
+        self.spans.push(Span { start: self.bytes.len() as u32, len: argument.len() as u32 });
+        self.bytes.extend_from_slice(argument);
+    }
+
+    /// The arguments pushed since the last `clear`.
+    pub fn args(&self) -> Args<'_> {
+        Args::new(&self.bytes, &self.spans)
+    }
+
+    /// Bytes of memory it holds.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.capacity() + self.spans.capacity() * size_of::<Span>()
+    }
+}
+
+impl<'a> Extend<&'a [u8]> for ArgsBuffer {
+    fn extend<T: IntoIterator<Item = &'a [u8]>>(&mut self, arguments: T) {
+        arguments.into_iter().for_each(|argument| self.push(argument));
+    }
+}

@@ -1,6 +1,6 @@
 //! The clients of a store, for CLIENT LIST and CLIENT KILL: one row each, changed only when something about it changes.
 
-use super::Session;
+use super::{CommandId, Session};
 
 /// One connected client.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +18,7 @@ pub struct Client {
     /// When it last sent a command.
     pub active_ms: u64,
     /// The last command's index in the table, once it sent one.
-    pub command: Option<u16>,
+    pub command: Option<CommandId>,
     /// A copy of the session's last state.
     pub session: Option<Session>,
 }
@@ -85,7 +85,7 @@ impl Clients {
     }
 
     /// Notes that a client sent `command`.
-    pub fn touch(&mut self, row: Option<u32>, command: u16, now_ms: u64) {
+    pub fn touch(&mut self, row: Option<u32>, command: CommandId, now_ms: u64) {
         if let Some(client) = row.and_then(|row| self.rows[row as usize].as_mut()) {
             client.command = Some(command);
             client.active_ms = now_ms;

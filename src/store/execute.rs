@@ -65,11 +65,12 @@ impl Store {
             self.instance.statistics.commands[id.index()].rejected += 1;
             return Err(error);
         }
+        self.instance.clients.touch(session.row, id, now_ms);
         let statistics = &mut self.instance.statistics;
         statistics.commands[id.index()].calls += 1;
         statistics.total_commands += 1;
         let reply = Reply::new(out, session.resp3);
-        let Store { keyspace, instance } = self;
+        let Store { keyspace, instance, .. } = self;
         let result =
             (row.run)(&mut Call { keyspace, instance, session, args, hash, now_ms, reply });
         if result.is_err() {

@@ -5,6 +5,7 @@
 //! global. `unsafe` stands in `segment.rs` and `entry.rs` alone.
 
 pub mod args;
+pub mod batch;
 pub mod call;
 pub mod clients;
 pub mod commands;
@@ -31,7 +32,8 @@ pub mod table;
 pub mod thresholds;
 pub mod value;
 
-pub use args::{Args, Span};
+pub use args::{Args, ArgsBuffer, Span};
+pub use batch::Batch;
 pub use call::{Call, CommandError, CommandResult};
 pub use commands::{CommandId, table};
 pub use database::{Database, Expiry};
@@ -44,6 +46,7 @@ pub use session::Session;
 pub use shared::SharedStore;
 pub use value::{Kind, Text, Value};
 
+use crate::limits::DATABASES;
 use instance::Instance;
 
 /// A keyspace, the clients on it and the commands: all of a cache but its sockets.
@@ -52,12 +55,34 @@ pub struct Store {
     pub keyspace: Keyspace,
     /// Everything else.
     pub instance: Instance,
+    /// For callers whose arguments lie apart.
+    scratch: ArgsBuffer,
+    /// The latest time any caller brought.
+    now_ms: u64,
 }
 
 impl Store {
     /// An empty store.
     pub fn new(settings: &Settings) -> Store {
         let hasher = settings.hasher.unwrap_or_else(Hasher::random);
-        Store { keyspace: Keyspace::new(hasher, settings.seed), instance: Instance::new(settings) }
+        let mut store = Store {
+            keyspace: Keyspace::new(hasher, settings.seed),
+            instance: Instance::new(settings),
+            scratch: ArgsBuffer::default(),
+            now_ms: 0,
+        };
+        store.advance(settings.now_ms);
+        store
+    }
+
+    /// The store's time when a caller's clock says `now_ms`: it never runs backwards.
+    fn advance(&mut self, now_ms: u64) -> u64 {
+        if now_ms / 1000 > self.now_ms / 1000 {
+            for index in 0..DATABASES {
+                self.keyspace.database(index as u8).set_clock(now_ms);
+            }
+        }
+        self.now_ms = self.now_ms.max(now_ms);
+        self.now_ms
     }
 }

@@ -1,10 +1,338 @@
 //! A store that threads share: one lock, taken once per batch.
+//!
+//! The lock is never held across a wait, a system call or a kernel operation. Its time never runs backwards, whatever
+//! the workers' clocks say. A panic while it is held may have left the data half changed, so it ends the process; who
+//! supervises it starts it again from disk.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::clients::{Client, Delivery};
+use super::commands::table;
+use super::keyspace::{self, Garbage};
+use super::statistics::Process;
+use super::{Args, Hasher, Outcome, Session, Settings, Store};
+use crate::limits::STORE_LOCK_WAIT_US;
+
+/// Entries that one step of active expiry looks at.
+const EXPIRE_BUDGET: usize = 200;
+/// Steps of active expiry in one hold.
+const EXPIRE_STEPS: usize = 16;
 
 /// One cache's store behind its lock.
-pub struct SharedStore {}
+pub struct SharedStore {
+    name: String,
+    hasher: Hasher,
+    store: Mutex<Store>,
+    garbage: Mutex<Vec<Garbage>>,
+}
 
-impl std::fmt::Debug for SharedStore {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SharedStore")
+/// The store while its lock is held.
+pub struct Held<'a> {
+    /// There until the drop.
+    store: Option<MutexGuard<'a, Store>>,
+    garbage: &'a Mutex<Vec<Garbage>>,
+    /// The store's time in milliseconds since the epoch: now, or what it was when some worker's clock was ahead.
+    pub now_ms: u64,
+    was_panicking: bool,
+}
+
+/// A store's figures at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Keys in each database.
+    pub keys: Vec<usize>,
+    /// Keys with an expiry in each database.
+    pub expiring: Vec<usize>,
+    /// What lookups met.
+    pub lookups: keyspace::Statistics,
+    /// Clients connected.
+    pub clients: usize,
+    /// Connections in all.
+    pub connections: u64,
+    /// Commands in all.
+    pub commands: u64,
+    /// Commands of the last second.
+    pub commands_per_second: u64,
+    /// Error replies in all.
+    pub errors: u64,
+    /// Bytes of requests.
+    pub input_bytes: u64,
+    /// Bytes of replies.
+    pub output_bytes: u64,
+}
+
+impl SharedStore {
+    /// An empty store.
+    pub fn new(settings: &Settings) -> Arc<SharedStore> {
+        let store = Store::new(settings);
+        Arc::new(SharedStore {
+            name: settings.name.clone(),
+            hasher: store.keyspace.hasher(),
+            store: Mutex::new(store),
+            garbage: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// The cache runtime's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Hashes keys without the lock.
+    pub fn hasher(&self) -> Hasher {
+        self.hasher
+    }
+
+    /// Takes the lock if that is possible soon; if not, serve something else first.
+    pub fn try_lock(&self, now_ms: u64) -> Option<Held<'_>> {
+        let guard = self.store.try_lock_for(Duration::from_micros(STORE_LOCK_WAIT_US))?;
+        Some(self.hold(guard, now_ms))
+    }
+
+    /// Takes the lock.
+    pub fn lock(&self, now_ms: u64) -> Held<'_> {
+        self.hold(self.store.lock(), now_ms)
+    }
+
+    fn hold<'a>(&'a self, mut store: MutexGuard<'a, Store>, now_ms: u64) -> Held<'a> {
+        let now_ms = store.advance(now_ms);
+        Held {
+            store: Some(store),
+            garbage: &self.garbage,
+            now_ms,
+            was_panicking: std::thread::panicking(),
+        }
+    }
+
+    /// Runs one command in process: arguments in, RESP out.
+    pub fn call(
+        &self,
+        session: &mut Session,
+        arguments: &[&[u8]],
+        now_ms: u64,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        self.lock(now_ms).call(session, arguments, out)
+    }
+
+    /// The same if the lock can be had soon.
+    pub fn try_call(
+        &self,
+        session: &mut Session,
+        arguments: &[&[u8]],
+        now_ms: u64,
+        out: &mut Vec<u8>,
+    ) -> Option<Outcome> {
+        Some(self.try_lock(now_ms)?.call(session, arguments, out))
+    }
+
+    /// A session for callers in this process; it isn't listed as a client.
+    pub fn session(&self, now_ms: u64) -> Session {
+        Session::new(self.lock(now_ms).instance.clients.next_id())
+    }
+
+    /// Adds a client that connected.
+    pub fn connect(&self, client: Client, now_ms: u64) -> Session {
+        self.lock(now_ms).connect(client)
+    }
+
+    /// Forgets a client that went away.
+    pub fn disconnect(&self, session: &mut Session, now_ms: u64) {
+        self.lock(now_ms).disconnect(session);
+    }
+
+    /// Housekeeping, to be called some ten times a second by one worker: expiry, memory, rates. True if there is more
+    /// to do soon. `process` is what INFO says about memory and CPU time.
+    pub fn maintain(&self, now_ms: u64, process: Option<Process>) -> bool {
+        let more = self.lock(now_ms).maintain(process);
+        drop(self.take_garbage());
+        more
+    }
+
+    /// What commands removed and is slow to free. Dropping it may take seconds after a large FLUSHALL, so whoever has a
+    /// thread for that may take it before [`SharedStore::maintain`] does.
+    pub fn take_garbage(&self) -> Vec<Garbage> {
+        std::mem::take(&mut *self.garbage.lock())
+    }
+
+    /// The figures of now.
+    pub fn snapshot(&self, now_ms: u64) -> Snapshot {
+        self.lock(now_ms).snapshot()
+    }
+}
+
+impl fmt::Debug for SharedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedStore").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Held<'_> {
+    /// Runs one command whose arguments lie apart.
+    pub fn call(
+        &mut self,
+        session: &mut Session,
+        arguments: &[&[u8]],
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        scratch.extend(arguments.iter().copied());
+        let outcome = self.run(session, scratch.args(), out);
+        self.scratch = scratch;
+        outcome
+    }
+
+    /// Runs one command, finding its row and its key's hash.
+    pub fn run(&mut self, session: &mut Session, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
+        let id = table().resolve(args);
+        let hash = table().key_hash(id, args, &self.keyspace.hasher());
+        let now_ms = self.now_ms;
+        self.execute(session, id, args, hash, now_ms, out)
+    }
+
+    /// Adds a client that connected.
+    pub fn connect(&mut self, client: Client) -> Session {
+        let now_ms = self.now_ms;
+        let instance = &mut self.instance;
+        instance.statistics.connections += 1;
+        let client = Client { connected_ms: now_ms, active_ms: now_ms, ..client };
+        let mut session = instance.clients.add(client);
+        session.may_write = !instance.config.readonly;
+        session
+            .state
+            .set(super::session::State::UNAUTHENTICATED, instance.config.password.is_some());
+        session
+    }
+
+    /// Forgets a client that went away.
+    pub fn disconnect(&mut self, session: &mut Session) {
+        self.instance.clients.remove(session);
+    }
+
+    /// What other connections have to be told because of the commands that ran.
+    pub fn take_deliveries(&mut self) -> Vec<Delivery> {
+        self.instance.clients.take_deliveries()
+    }
+
+    fn maintain(&mut self, process: Option<Process>) -> bool {
+        let now_ms = self.now_ms;
+        let mut steps = 0;
+        while steps < EXPIRE_STEPS && self.keyspace.expire_step(now_ms, EXPIRE_BUDGET) {
+            steps += 1;
+        }
+        let more = self.keyspace.idle_step() || steps == EXPIRE_STEPS;
+        self.instance.statistics.sample(now_ms);
+        if let Some(process) = process {
+            let peak_bytes = process.allocated_bytes.max(self.instance.process.peak_bytes);
+            self.instance.process = Process { peak_bytes, ..process };
+        }
+        more
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let databases = self.keyspace.databases();
+        let statistics = &self.instance.statistics;
+        Snapshot {
+            keys: databases.iter().map(|database| database.len()).collect(),
+            expiring: databases.iter().map(|database| database.expiring()).collect(),
+            lookups: self.keyspace.statistics(),
+            clients: self.instance.clients.len(),
+            connections: statistics.connections,
+            commands: statistics.total_commands,
+            commands_per_second: statistics.commands_per_second,
+            errors: statistics.errors,
+            input_bytes: statistics.input_bytes,
+            output_bytes: statistics.output_bytes,
+        }
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        self.store.as_deref().expect("the guard is there until the drop")
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Store {
+        self.store.as_deref_mut().expect("the guard is there until the drop")
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.was_panicking {
+            // The panic's message and backtrace are out already; the data can't be trusted any more.
+            std::process::abort();
+        }
+        let garbage = self.keyspace.take_garbage();
+        self.store = None;
+        if !garbage.is_empty() {
+            self.garbage.lock().extend(garbage);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> Arc<SharedStore> {
+        SharedStore::new(&Settings {
+            name: "db".to_owned(),
+            seed: 1,
+            now_ms: 1_000,
+            ..Settings::default()
+        })
+    }
+
+    fn call(store: &SharedStore, session: &mut Session, line: &str) -> String {
+        let (words, mut out): (Vec<&[u8]>, _) =
+            (line.split(' ').map(str::as_bytes).collect(), Vec::new());
+        store.call(session, &words, 1_000, &mut out);
+        String::from_utf8(out).expect("replies of these commands are text")
+    }
+
+    #[test]
+    fn time_never_runs_backwards() {
+        let store = store();
+        assert_eq!(store.lock(5_000).now_ms, 5_000);
+        assert_eq!(store.lock(4_000).now_ms, 5_000);
+        assert_eq!(store.lock(6_000).now_ms, 6_000);
+    }
+
+    #[test]
+    fn a_held_store_is_not_waited_for_long() {
+        let store = store();
+        let held = store.lock(1_000);
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert!(store.try_lock(1_000).is_none()));
+        });
+        drop(held);
+        assert!(store.try_lock(1_000).is_some());
+    }
+
+    #[test]
+    fn calls_in_process() {
+        let store = store();
+        let mut session = store.session(1_000);
+        assert_eq!(call(&store, &mut session, "ping"), "+PONG\r\n");
+        assert_eq!(call(&store, &mut session, "ECHO hello"), "$5\r\nhello\r\n");
+        assert_eq!(
+            call(&store, &mut session, "echo"),
+            "-ERR wrong number of arguments for 'echo' command\r\n"
+        );
+        let unknown = "-ERR unknown command 'foo', with args beginning with: 'a' 'b' \r\n";
+        assert_eq!(call(&store, &mut session, "foo a b"), unknown);
+        let snapshot = store.snapshot(1_000);
+        assert_eq!((snapshot.commands, snapshot.errors, snapshot.clients), (2, 2, 0));
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::LazyLock;
 
 use super::{Command, GROUPS};
+use crate::store::{Args, Hasher};
 
 /// A row's place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -89,6 +90,28 @@ impl Table {
             .iter()
             .position(|command| command.name.as_bytes().eq_ignore_ascii_case(name))?;
         Some(CommandId(row.first_subcommand + found as u16))
+    }
+
+    /// The row that `args` name: a command, or its subcommand if it has the one that is asked for.
+    #[inline]
+    pub fn resolve(&self, args: Args<'_>) -> CommandId {
+        let Some(id) = args.get(0).and_then(|name| self.lookup(name)) else {
+            return CommandId::UNKNOWN;
+        };
+        if args.len() > 1 && !self.row(id).subcommands.is_empty() {
+            return self.subcommand(id, args.at(1)).unwrap_or(id);
+        }
+        id
+    }
+
+    /// The hash of the first key; 0 if there is none.
+    #[inline]
+    pub fn key_hash(&self, id: CommandId, args: Args<'_>, hasher: &Hasher) -> u64 {
+        let Some(row) = self.rows.get(id.index()) else { return 0 };
+        match args.get(row.command.keys.first as usize) {
+            Some(key) if row.command.keys.first > 0 => hasher.hash(key),
+            _ => 0,
+        }
     }
 
     /// The row of a known command.
