@@ -333,23 +333,22 @@ impl Database {
 
     /// Removes expired keys, looking at about `budget` entries; true if there may be more to remove now.
     pub fn expire_step(&mut self, now_ms: u64, budget: usize) -> bool {
-        let due: Vec<Vec<u8>> = self
-            .table
-            .iter()
-            .filter(|entry| entry.is_expired(now_ms))
-            .take(budget)
-            .map(|entry| entry.key().to_vec())
-            .collect();
-        for key in &due {
-            let hash = self.table.hasher().hash(key);
-            self.locate(key, hash, now_ms);
-        }
-        due.len() == budget
+        let Database { table, garbage, statistics, .. } = self;
+        table.take_expired(now_ms, budget, |entry| {
+            statistics.expired += 1;
+            if entry.view().is_big() {
+                garbage.push(Garbage::Value(entry.into_value()));
+            }
+        })
     }
 
     /// Gives memory of removed keys back, a little at a time; true if there is more to do.
     pub fn idle_step(&mut self) -> bool {
-        false
+        if self.table.is_empty() && self.table.segments() > 1 {
+            self.flush();
+            return false;
+        }
+        self.table.merge_step()
     }
 
     /// Removes all keys; returns how many there were.
@@ -357,7 +356,7 @@ impl Database {
         let hasher = self.table.hasher();
         let table = std::mem::replace(&mut self.table, Table::new(hasher));
         let len = table.len();
-        if len > 0 {
+        if table.segments() > 0 {
             self.garbage.push(Garbage::Table(table));
         }
         len

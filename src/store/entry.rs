@@ -60,7 +60,10 @@ const EXPIRES: u8 = 1;
 const LONG_KEY: u16 = u16::MAX;
 const WORD: usize = 8;
 const ADDRESS_BITS: u32 = 48;
-const ADDRESS_MASK: u64 = (1 << ADDRESS_BITS) - 1;
+/// Entries are aligned to 8.
+const ADDRESS_MASK: u64 = ((1 << ADDRESS_BITS) - 1) & !7;
+/// In a slot: the entry has an expiry.
+const SLOT_EXPIRES: u64 = 1;
 
 const _: () = assert!(size_of::<Header>() == WORD);
 const _: () = assert!(STORE_INLINE_BYTES_MAX < u16::MAX as usize);
@@ -325,7 +328,8 @@ impl<'a> EntryMut<'a> {
     }
 }
 
-/// Eight bytes that own an entry or nothing: a 48-bit address and 16 bits of the key's hash.
+/// Eight bytes that own an entry or nothing: 48 bits of address, whose lowest says whether the entry expires, and 16 bits
+/// of the key's hash. So tables can be rearranged and expiring entries picked without reading the entries.
 #[derive(Default)]
 pub struct Slot(u64);
 
@@ -339,7 +343,8 @@ impl Slot {
     /// If it owns one already.
     pub fn fill(&mut self, entry: EntryBox, hash_bits: u16) {
         assert!(self.0 == 0, "the slot is taken");
-        self.0 = entry.0.address() | u64::from(hash_bits) << ADDRESS_BITS;
+        self.0 = u64::from(hash_bits) << ADDRESS_BITS;
+        self.set_address(entry.0);
         std::mem::forget(entry);
     }
 
@@ -360,6 +365,12 @@ impl Slot {
     #[inline]
     pub fn hash_bits(&self) -> u16 {
         (self.0 >> ADDRESS_BITS) as u16
+    }
+
+    /// Whether its entry has an expiry.
+    #[inline]
+    pub fn expires(&self) -> bool {
+        self.0 & SLOT_EXPIRES != 0
     }
 
     /// Its entry.
@@ -405,7 +416,9 @@ impl Slot {
     }
 
     fn set_address(&mut self, raw: Raw) {
-        self.0 = self.0 & !ADDRESS_MASK | raw.address();
+        let hash_bits = self.0 >> ADDRESS_BITS << ADDRESS_BITS;
+        let expires = if raw.header().expires() { SLOT_EXPIRES } else { 0 };
+        self.0 = hash_bits | raw.address() | expires;
     }
 }
 
@@ -479,7 +492,8 @@ impl Raw {
         // SAFETY: the layout's size is at least 16.
         let memory = unsafe { alloc(layout) };
         let Some(pointer) = NonNull::new(memory) else { handle_alloc_error(layout) };
-        assert!((memory.expose_provenance() as u64) <= ADDRESS_MASK, "an address above 48 bits");
+        let address = memory.expose_provenance() as u64;
+        assert!(address & !ADDRESS_MASK == 0, "an address above 48 bits");
         let raw = Raw(pointer);
         raw.set_header(header);
         if header.key_len == LONG_KEY {

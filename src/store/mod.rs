@@ -6,6 +6,7 @@
 
 pub mod args;
 pub mod batch;
+mod bucket;
 pub mod call;
 pub mod clients;
 pub mod commands;
@@ -14,6 +15,7 @@ pub mod database;
 pub mod element;
 pub mod entry;
 mod execute;
+mod expiry;
 pub mod hash;
 pub mod hasher;
 pub mod instance;
@@ -23,6 +25,7 @@ pub mod number;
 pub mod packed;
 pub mod random;
 pub mod reply;
+mod segment;
 pub mod session;
 pub mod set;
 pub mod shared;
