@@ -223,6 +223,24 @@ impl List {
         head.into_iter().flatten().chain(blobs.flat_map(Packed::iter)).take(count)
     }
 
+    /// The index of the first element that equals `text`.
+    pub fn position(&self, text: &[u8]) -> Option<usize> {
+        self.positions(text, false).next().map(|(index, _)| index)
+    }
+
+    /// The elements that equal `text`, each with its distance from the end where the search began.
+    pub fn positions<'a>(
+        &'a self,
+        text: &'a [u8],
+        backwards: bool,
+    ) -> impl Iterator<Item = (usize, Element<'a>)> {
+        let needle = Element::of(text);
+        let (forwards, backwards) =
+            if backwards { (None, Some(self.iter().rev())) } else { (Some(self.iter()), None) };
+        let elements = forwards.into_iter().flatten().chain(backwards.into_iter().flatten());
+        elements.enumerate().filter(move |(_, element)| *element == needle)
+    }
+
     fn blobs(&self) -> (&[Packed], &[Packed]) {
         match &self.form {
             Form::Small(packed) => (std::slice::from_ref(packed), &[]),

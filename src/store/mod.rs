@@ -16,6 +16,7 @@ pub mod element;
 pub mod entry;
 mod execute;
 mod expiry;
+pub mod glob;
 pub mod hash;
 pub mod hasher;
 pub mod instance;

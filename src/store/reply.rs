@@ -151,6 +151,13 @@ impl<'a> Reply<'a> {
         self.out.extend_from_slice(&tail);
     }
 
+    /// Puts what `write` writes in front of what was written after `mark`.
+    pub fn prefix(&mut self, mark: usize, write: impl FnOnce(&mut Reply<'_>)) {
+        let tail = self.out.split_off(mark);
+        write(self);
+        self.out.extend_from_slice(&tail);
+    }
+
     fn header(&mut self, kind: u8, value: i64) {
         let mut text = itoa::Buffer::new();
         self.out.push(kind);

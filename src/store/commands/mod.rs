@@ -2,16 +2,20 @@
 //!
 //! Parsing, COMMAND, COMMAND DOCS, arity checks, access control and the reference are derived from these rows.
 
+mod collection;
 pub mod connection;
+pub mod list;
 pub mod server;
 mod table;
+#[cfg(test)]
+pub mod testing;
 
 pub use table::{CommandId, Table, table};
 
 use super::call::{Call, CommandResult};
 
 /// All rows by file; a new file of commands adds its line here.
-const GROUPS: &[&[Command]] = &[connection::COMMANDS, server::COMMANDS];
+const GROUPS: &[&[Command]] = &[connection::COMMANDS, list::COMMANDS, server::COMMANDS];
 
 /// What a command does to the data; the names are Redis's COMMAND flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
