@@ -7,8 +7,10 @@
 
 pub mod answer;
 pub mod daemon;
+pub mod homes;
 pub mod ipc;
 pub mod manager;
+pub mod state;
 
 pub use answer::{Answer, Outcome};
 pub use daemon::DaemonOptions;

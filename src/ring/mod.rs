@@ -11,6 +11,7 @@ mod buffers;
 pub mod clock;
 pub mod features;
 mod lent;
+pub mod process;
 pub mod random;
 mod setup;
 pub mod socket;

@@ -3,6 +3,7 @@
 //! `config` is the one table of their fields; the folders hold the behaviour of each type on one worker.
 //! Must not know: the control thread, the command line.
 
+pub mod config;
 pub mod message;
 pub mod stats;
 

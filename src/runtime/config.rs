@@ -1,0 +1,228 @@
+//! A runtime's fields: what a user may write, checked into a [`RuntimeConfig`] and written out again.
+//!
+//! [`fields`] is the one table; parsing, did-you-mean, JSON, the command line's flags and the schema of `check` are
+//! derived from its rows. Must not know: who asks, where it is kept, what runs.
+
+pub mod fields;
+mod values;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serde_json::{Map, Value, json};
+
+pub use fields::{FIELDS, Field, Flag, ValueType};
+
+use super::{Access, Framing, Mode, RuntimeConfig, RuntimeKind, Strategy, WorkerCount};
+use crate::error::OperatorError;
+use crate::limits::NAME_BYTES_MAX;
+use crate::suggest::did_you_mean;
+
+/// A field that is wrong, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// The field as the user wrote it.
+    pub field: String,
+    /// What is wrong, without the field's name.
+    pub message: String,
+    /// What to write instead, if that is known.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+impl FieldError {
+    fn new(field: &str, message: impl Into<String>) -> FieldError {
+        FieldError { field: field.to_owned(), message: message.into(), hint: None }
+    }
+
+    /// One error for the operator out of several: all messages, the first hint.
+    pub fn into_operator_error(kind: RuntimeKind, name: &str, errors: &[FieldError]) -> OperatorError {
+        let list: Vec<String> = errors.iter().map(FieldError::to_string).collect();
+        let mut error = OperatorError::usage(format!("{kind} \"{name}\": {}", list.join("; ")));
+        error.hint = errors.iter().find_map(|error| error.hint.clone());
+        error
+    }
+}
+
+impl RuntimeConfig {
+    /// A runtime with every field at its default.
+    pub fn new(kind: RuntimeKind, name: &str) -> RuntimeConfig {
+        RuntimeConfig {
+            name: name.to_owned(),
+            kind,
+            listen: default_port(kind).map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
+            mode: Mode::InOut,
+            framing: Framing::Lines,
+            max_connections: 0,
+            target: (kind == RuntimeKind::Client).then(|| DEFAULT_TARGET.to_owned()),
+            reconnect: Some(0),
+            backends: Vec::new(),
+            strategy: Strategy::RoundRobin,
+            access: Access::ReadWrite,
+            password: None,
+            workers: WorkerCount::Default,
+            lua: None,
+            autostart: None,
+        }
+    }
+
+    /// Checks `fields` as a user wrote them, in a file or as flags.
+    ///
+    /// # Errors
+    /// Every field that is unknown, of a wrong type or value, or missing.
+    pub fn parse(
+        kind: RuntimeKind,
+        name: &str,
+        fields: &Map<String, Value>,
+    ) -> Result<RuntimeConfig, Vec<FieldError>> {
+        let mut config = RuntimeConfig::new(kind, name);
+        let mut errors = config.set_all(fields);
+        errors.extend(missing(kind, fields));
+        if errors.is_empty() { Ok(config) } else { Err(errors) }
+    }
+
+    /// A copy with `fields` changed; what isn't named stays.
+    ///
+    /// # Errors
+    /// As [`RuntimeConfig::parse`], but nothing can be missing.
+    pub fn edited(&self, fields: &Map<String, Value>) -> Result<RuntimeConfig, Vec<FieldError>> {
+        let mut config = self.clone();
+        let errors = config.set_all(fields);
+        if errors.is_empty() { Ok(config) } else { Err(errors) }
+    }
+
+    /// The fields that aren't at their default, as [`RuntimeConfig::parse`] takes them.
+    pub fn to_fields(&self) -> Map<String, Value> {
+        let default = RuntimeConfig::new(self.kind, &self.name);
+        fields_of(self.kind)
+            .filter_map(|field| Some((field, (field.read)(self)?)))
+            .filter(|(field, value)| field.required || (field.read)(&default).as_ref() != Some(value))
+            .map(|(field, value)| (field.name.to_owned(), value))
+            .collect()
+    }
+
+    /// The names of the fields whose values differ and that can't change while the runtime runs.
+    pub fn needs_stop(&self, other: &RuntimeConfig) -> Vec<&'static str> {
+        fields_of(self.kind)
+            .filter(|field| !field.live && (field.read)(self) != (field.read)(other))
+            .map(|field| field.name)
+            .collect()
+    }
+
+    fn set_all(&mut self, fields: &Map<String, Value>) -> Vec<FieldError> {
+        fields.iter().filter_map(|(name, value)| self.set(name, value).err()).collect()
+    }
+
+    fn set(&mut self, name: &str, value: &Value) -> Result<(), FieldError> {
+        let field = find(self.kind, name).map_err(|error| *error)?;
+        (field.write)(self, value).map_err(|message| FieldError::new(name, message))
+    }
+}
+
+/// The fields that runtimes of this type have, in the table's order.
+pub fn fields_of(kind: RuntimeKind) -> impl Iterator<Item = &'static Field> {
+    FIELDS.iter().filter(move |field| field.kinds.contains(&kind))
+}
+
+/// The port of a runtime that names none; a client has none.
+pub fn default_port(kind: RuntimeKind) -> Option<u16> {
+    match kind {
+        RuntimeKind::Server => Some(8000),
+        RuntimeKind::Proxy => Some(8080),
+        RuntimeKind::Cache => Some(9000),
+        RuntimeKind::Client => None,
+    }
+}
+
+const DEFAULT_TARGET: &str = "127.0.0.1:8000";
+
+/// Checks a runtime's or app's name: letters, digits, dot, underscore, hyphen; no leading dot.
+///
+/// # Errors
+/// Says which rule the name breaks.
+pub fn check_name(name: &str) -> Result<(), OperatorError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let problem = if name.is_empty() {
+        "a name is missing".to_owned()
+    } else if name.len() > NAME_BYTES_MAX {
+        format!("a name has at most {NAME_BYTES_MAX} characters, this one has {}", name.len())
+    } else if name.starts_with('.') {
+        format!("\"{name}\" is not a name: it begins with a dot")
+    } else if name.starts_with('-') {
+        format!("\"{name}\" is not a name: it begins like a flag")
+    } else if !name.bytes().all(allowed) {
+        format!("\"{name}\" is not a name")
+    } else {
+        return Ok(());
+    };
+    Err(OperatorError::usage(problem).hint("names are letters, digits, dots, underscores and hyphens"))
+}
+
+/// A backend's name and address: `name=address`, or one text for both.
+pub fn backend_parts(backend: &str) -> (&str, &str) {
+    backend.split_once('=').unwrap_or((backend, backend))
+}
+
+/// The flags of `create` and `edit` as the command line's specs have them: `{field, long, short, aliases, type,
+/// choices, kinds, default, help, live}`.
+pub fn flag_specs() -> Value {
+    FIELDS.iter().filter_map(flag_spec).collect()
+}
+
+fn flag_spec(field: &Field) -> Option<Value> {
+    let flag = field.flag.as_ref()?;
+    let kinds: Vec<&str> = field.kinds.iter().map(|kind| kind.name()).collect();
+    Some(json!({
+        "field": field.name, "long": flag.long, "short": flag.short, "aliases": flag.aliases,
+        "type": field.value.name(), "choices": field.value.choices(), "kinds": kinds,
+        "default": field.default, "help": field.help, "live": field.live,
+    }))
+}
+
+/// Every field with its type, for the schema of definition files: `{name, aliases, kinds, type, choices, default,
+/// help}`.
+pub fn schema() -> Value {
+    let row = |field: &Field| {
+        let kinds: Vec<&str> = field.kinds.iter().map(|kind| kind.name()).collect();
+        json!({
+            "name": field.name, "aliases": field.aliases, "kinds": kinds, "type": field.value.name(),
+            "choices": field.value.choices(), "default": field.default, "help": field.help,
+        })
+    };
+    FIELDS.iter().map(row).collect()
+}
+
+fn find(kind: RuntimeKind, name: &str) -> Result<&'static Field, Box<FieldError>> {
+    let name_normal = name.replace('-', "_");
+    if let Some(field) = fields_of(kind).find(|field| field.is_named(&name_normal)) {
+        return Ok(field);
+    }
+    let mut error = FieldError::new(name, format!("a {kind} has no such field"));
+    if let Some(reason) = fields::later(&name_normal) {
+        error.message = reason.to_owned();
+    } else if let Some(field) = FIELDS.iter().find(|field| field.is_named(&name_normal)) {
+        let kinds: Vec<&str> = field.kinds.iter().map(|kind| kind.name()).collect();
+        error.message = format!("a {kind} has no such field; it is for: {}", kinds.join(", "));
+    } else {
+        let known = fields_of(kind).flat_map(|field| [&[field.name], field.aliases].concat());
+        error.hint = did_you_mean(&name_normal, known);
+    }
+    Err(Box::new(error))
+}
+
+/// A proxy must say `tcp` until it can speak HTTP: what the original means by nothing is HTTP.
+fn missing(kind: RuntimeKind, fields: &Map<String, Value>) -> Option<FieldError> {
+    (kind == RuntimeKind::Proxy && !fields.contains_key("protocol")).then(|| FieldError {
+        field: "protocol".to_owned(),
+        message: "is missing; its default, HTTP proxying, isn't in this version yet".to_owned(),
+        hint: Some("use --protocol tcp (in a file: protocol = \"tcp\")".to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,345 @@
+//! The table of runtime fields, one row each.
+//!
+//! A field that is known but has no effect in this version is in [`later`]: refused with the reason, never accepted
+//! and ignored.
+
+use serde_json::{Value, json};
+
+use super::values as v;
+use crate::id::RuntimeKind::{self, Cache, Client, Proxy, Server};
+use crate::runtime::{RuntimeConfig, WorkerCount};
+
+/// One field of runtimes.
+pub struct Field {
+    /// Its name in Lua, JSON and errors.
+    pub name: &'static str,
+    /// Other names that mean the same.
+    pub aliases: &'static [&'static str],
+    /// The types of runtime that have it.
+    pub kinds: &'static [RuntimeKind],
+    /// What its value looks like.
+    pub value: ValueType,
+    /// The default in words, for help.
+    pub default: &'static str,
+    /// The command line's flag, if it has one.
+    pub flag: Option<Flag>,
+    /// One line of help.
+    pub help: &'static str,
+    /// Whether it may change while the runtime runs.
+    pub live: bool,
+    /// Whether it is written out even at its default.
+    pub required: bool,
+    /// Checks a value and puts it in.
+    pub write: fn(&mut RuntimeConfig, &Value) -> Result<(), String>,
+    /// Its present value; nothing if unset.
+    pub read: fn(&RuntimeConfig) -> Option<Value>,
+}
+
+/// A field's flag of `create` and `edit`.
+pub struct Flag {
+    /// Without the two hyphens.
+    pub long: &'static str,
+    /// Without the hyphen.
+    pub short: Option<char>,
+    /// Other long names.
+    pub aliases: &'static [&'static str],
+}
+
+/// What a field's value looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueType {
+    /// A text.
+    Text,
+    /// A whole number.
+    Integer,
+    /// True or false; a flag without a value.
+    Boolean,
+    /// Texts; on the command line separated by commas.
+    List,
+    /// `PORT` or `HOST:PORT`.
+    Address,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+impl ValueType {
+    /// Its name in specs.
+    pub fn name(self) -> &'static str {
+        match self {
+            ValueType::Text => "string",
+            ValueType::Integer => "integer",
+            ValueType::Boolean => "boolean",
+            ValueType::List => "list",
+            ValueType::Address => "address",
+            ValueType::Choice(_) => "choice",
+        }
+    }
+
+    /// The words of a choice; else nothing.
+    pub fn choices(self) -> &'static [&'static str] {
+        if let ValueType::Choice(words) = self { words } else { &[] }
+    }
+}
+
+impl Field {
+    /// Whether this is the field's name or another name of it.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.aliases.contains(&name)
+    }
+}
+
+const fn flag(long: &'static str) -> Option<Flag> {
+    Some(Flag { long, short: None, aliases: &[] })
+}
+
+const fn short_flag(long: &'static str, short: char) -> Option<Flag> {
+    Some(Flag { long, short: Some(short), aliases: &[] })
+}
+
+const ALL: &[RuntimeKind] = &RuntimeKind::ALL;
+const LISTENING: &[RuntimeKind] = &[Server, Proxy, Cache];
+const MESSAGING: &[RuntimeKind] = &[Server, Client];
+
+/// Every field, in the order of `show` and `--help`.
+pub static FIELDS: &[Field] = &[
+    Field {
+        name: "port",
+        aliases: &["listen"],
+        kinds: LISTENING,
+        value: ValueType::Address,
+        default: "server 8000, proxy 8080, cache 9000, on 127.0.0.1",
+        flag: Some(Flag { long: "port", short: Some('p'), aliases: &["listen"] }),
+        help: "where to listen: PORT (on 127.0.0.1), HOST:PORT or *:PORT; 0 picks a free port",
+        live: false,
+        required: true,
+        write: |config, value| v::address(value).map(|address| config.listen = Some(address)),
+        read: |config| config.listen.map(v::address_out),
+    },
+    Field {
+        name: "mode",
+        aliases: &[],
+        kinds: MESSAGING,
+        value: ValueType::Choice(&["inout", "in", "out"]),
+        default: "inout",
+        flag: flag("mode"),
+        help: "who may speak: inout (a server without handlers relays), in (receive only), out (send only)",
+        live: true,
+        required: false,
+        write: |config, value| v::choice(value, v::MODES).map(|mode| config.mode = mode),
+        read: |config| v::word(config.mode, v::MODES),
+    },
+    Field {
+        name: "framing",
+        aliases: &[],
+        kinds: MESSAGING,
+        value: ValueType::Text,
+        default: "lines",
+        flag: flag("framing"),
+        help: "what makes a message: lines, raw, length (4 bytes), length1, length2 or length4",
+        live: false,
+        required: false,
+        write: |config, value| v::framing(value).map(|framing| config.framing = framing),
+        read: |config| Some(v::framing_out(config.framing)),
+    },
+    Field {
+        name: "protocol",
+        aliases: &[],
+        kinds: MESSAGING,
+        value: ValueType::Choice(&["lines", "raw"]),
+        default: "lines",
+        flag: None,
+        help: "the same as framing, for lines and raw",
+        live: false,
+        required: false,
+        write: |config, value| v::server_protocol(value).map(|framing| config.framing = framing),
+        read: |_| None,
+    },
+    Field {
+        name: "protocol",
+        aliases: &[],
+        kinds: &[Proxy],
+        value: ValueType::Choice(&["tcp"]),
+        default: "none: must be given",
+        flag: flag("protocol"),
+        help: "what to pass on: tcp (http comes in a later version)",
+        live: false,
+        required: true,
+        write: |_, value| v::proxy_protocol(value),
+        read: |_| Some(json!("tcp")),
+    },
+    Field {
+        name: "max_connections",
+        aliases: &["max_conn"],
+        kinds: LISTENING,
+        value: ValueType::Integer,
+        default: "0: no limit of its own",
+        flag: Some(Flag { long: "max-connections", short: None, aliases: &["max-conn"] }),
+        help: "accepted connections at a time; more are turned away",
+        live: true,
+        required: false,
+        write: |config, value| {
+            v::integer(value, 0, u64::from(u32::MAX)).map(|n| config.max_connections = n as u32)
+        },
+        read: |config| Some(json!(config.max_connections)),
+    },
+    Field {
+        name: "target",
+        aliases: &[],
+        kinds: &[Client],
+        value: ValueType::Text,
+        default: "127.0.0.1:8000",
+        flag: short_flag("target", 't'),
+        help: "the HOST:PORT to connect to",
+        live: false,
+        required: true,
+        write: |config, value| v::target(value).map(|target| config.target = Some(target)),
+        read: |config| config.target.as_ref().map(|target| json!(target)),
+    },
+    Field {
+        name: "reconnect",
+        aliases: &[],
+        kinds: &[Client],
+        value: ValueType::Integer,
+        default: "0: for ever",
+        flag: flag("reconnect"),
+        help: "failed attempts in a row before giving up; 0 never gives up, -1 never reconnects",
+        live: true,
+        required: false,
+        write: |config, value| v::reconnect(value).map(|tries| config.reconnect = tries),
+        read: |config| Some(config.reconnect.map_or(json!(-1), |tries| json!(tries))),
+    },
+    Field {
+        name: "backends",
+        aliases: &["backend", "upstreams", "upstream"],
+        kinds: &[Proxy],
+        value: ValueType::List,
+        default: "none",
+        flag: Some(Flag { long: "backend", short: None, aliases: &["backends"] }),
+        help: "where connections go: HOST:PORT or a runtime's name, separated by commas; NAME=HOST:PORT names one",
+        live: true,
+        required: false,
+        write: |config, value| v::backends(value).map(|backends| config.backends = backends),
+        read: |config| Some(json!(config.backends)),
+    },
+    Field {
+        name: "strategy",
+        aliases: &[],
+        kinds: &[Proxy],
+        value: ValueType::Choice(&["round-robin", "random", "lua"]),
+        default: "round-robin",
+        flag: flag("strategy"),
+        help: "how to choose a backend: round-robin, random or lua (on_route decides)",
+        live: true,
+        required: false,
+        write: |config, value| v::strategy(value).map(|strategy| config.strategy = strategy),
+        read: |config| v::word(config.strategy, v::STRATEGIES),
+    },
+    Field {
+        name: "resp",
+        aliases: &[],
+        kinds: &[Cache],
+        value: ValueType::Boolean,
+        default: "true",
+        flag: flag("resp"),
+        help: "speak RESP, Redis's protocol; every cache of this version does",
+        live: true,
+        required: false,
+        write: |_, value| v::resp(value),
+        read: |_| Some(json!(true)),
+    },
+    Field {
+        name: "mode",
+        aliases: &["access"],
+        kinds: &[Cache],
+        value: ValueType::Choice(&["readonly", "readwrite", "admin"]),
+        default: "readwrite",
+        flag: flag("mode"),
+        help: "what clients may do: readonly, readwrite or admin",
+        live: true,
+        required: false,
+        write: |config, value| v::choice(value, v::ACCESSES).map(|access| config.access = access),
+        read: |config| v::word(config.access, v::ACCESSES),
+    },
+    Field {
+        name: "password",
+        aliases: &["requirepass"],
+        kinds: &[Cache],
+        value: ValueType::Text,
+        default: "none",
+        flag: flag("password"),
+        help: "what clients must give to AUTH",
+        live: true,
+        required: false,
+        write: |config, value| v::password(value).map(|password| config.password = password),
+        read: |config| config.password.as_ref().map(|password| json!(password)),
+    },
+    Field {
+        name: "workers",
+        aliases: &[],
+        kinds: ALL,
+        value: ValueType::Text,
+        default: "one with handlers, all without",
+        flag: flag("workers"),
+        help: "how many workers serve it: a number or \"all\"; with handlers, each has a Lua state of its own",
+        live: false,
+        required: false,
+        write: |config, value| v::workers(value).map(|workers| config.workers = workers),
+        read: |config| match config.workers {
+            WorkerCount::Default => None,
+            WorkerCount::Count(count) => Some(json!(count)),
+            WorkerCount::All => Some(json!("all")),
+        },
+    },
+    Field {
+        name: "lua",
+        aliases: &["config", "script"],
+        kinds: ALL,
+        value: ValueType::Text,
+        default: "none",
+        flag: flag("lua"),
+        help: "a script with on_message, on_connect, ... as global functions",
+        live: false,
+        required: false,
+        write: |config, value| v::text(value).map(|path| config.lua = Some(path.into())),
+        read: |config| config.lua.as_ref().map(|path| json!(path)),
+    },
+    Field {
+        name: "autostart",
+        aliases: &["start"],
+        kinds: ALL,
+        value: ValueType::Boolean,
+        default: "false on the command line, true in a file",
+        flag: short_flag("start", 's'),
+        help: "start at once",
+        live: true,
+        required: false,
+        write: |config, value| v::boolean(value).map(|start| config.autostart = Some(start)),
+        read: |config| config.autostart.map(|start| json!(start)),
+    },
+];
+
+const NOT_YET: &str = "isn't in this version yet";
+
+/// Why a field that is planned is refused; nothing for a field that nobody knows.
+pub fn later(name: &str) -> Option<&'static str> {
+    match name {
+        "maxmemory" | "eviction" => Some(
+            "memory limits and eviction aren't in this version yet: a cache grows with what is stored",
+        ),
+        "persist" | "persistent" => {
+            Some("persistence isn't in this version yet: a cache is empty after a restart")
+        }
+        "replicate" | "replica_of" => Some("replication isn't in this version yet"),
+        "commands" => Some("cache commands written in Lua aren't in this version yet"),
+        "tls" | "cert" | "key" | "ca" => Some("TLS isn't in this version yet: bytes go in the clear"),
+        "websocket" => Some("WebSocket isn't in this version yet"),
+        "http" | "http_cache" | "routes" => Some("HTTP isn't in this version yet"),
+        "udp" => Some("UDP isn't in this version yet"),
+        "rate_limit" | "global_rate_limit" | "idle_timeout" | "group" | "master_pw"
+        | "master_forward" | "cache" | "log" | "write" | "drain" | "health_check"
+        | "health_interval" | "health_path" | "health_threshold" | "circuit_threshold"
+        | "circuit_timeout" | "retry" | "retry_all" | "client_ca" | "client_cert" | "client_key"
+        | "sidecar" | "raw" => Some(NOT_YET),
+        _ => None,
+    }
+}

@@ -1,0 +1,161 @@
+//! Fields as users write them, and what comes of it.
+
+use serde_json::{Map, Value, json};
+
+use super::*;
+
+fn object(value: Value) -> Map<String, Value> {
+    value.as_object().expect("the test gives a table").clone()
+}
+
+fn parse(kind: RuntimeKind, fields: Value) -> Result<RuntimeConfig, String> {
+    RuntimeConfig::parse(kind, "x", &object(fields)).map_err(|errors| {
+        let texts: Vec<String> = errors
+            .iter()
+            .map(|error| format!("{error} {}", error.hint.as_deref().unwrap_or_default()))
+            .collect();
+        texts.join("; ")
+    })
+}
+
+#[test]
+fn good_fields_are_written_out_as_they_came() {
+    use RuntimeKind::*;
+    let cases = [
+        (Server, json!({"port": 9000})),
+        (Server, json!({"port": "0.0.0.0:9000", "mode": "in", "max_connections": 5})),
+        (Server, json!({"port": 8000, "framing": {"length": 2}, "workers": "all"})),
+        (Server, json!({"port": "[::1]:0", "framing": "raw", "lua": "a.lua", "autostart": true})),
+        (Client, json!({"target": "db.example.org:80", "reconnect": -1})),
+        (Client, json!({"target": "127.0.0.1:8000", "reconnect": 7, "workers": 2})),
+        (Proxy, json!({"port": 8080, "protocol": "tcp", "backends": ["a:1", "chat"], "strategy": "random"})),
+        (Cache, json!({"port": 6379, "mode": "readonly", "password": "s3cret"})),
+    ];
+    for (kind, fields) in cases {
+        let config = parse(kind, fields.clone()).unwrap();
+        assert_eq!(Value::Object(config.to_fields()), fields);
+    }
+}
+
+#[test]
+fn several_spellings_mean_the_same() {
+    use RuntimeKind::*;
+    let cases = [
+        (Server, json!({"listen": "9000"}), json!({"port": 9000.0})),
+        (Server, json!({"port": 1, "max-conn": "5"}), json!({"port": 1, "max_connections": 5})),
+        (Server, json!({"protocol": "raw"}), json!({"framing": "raw"})),
+        (Client, json!({"reconnect": true}), json!({"reconnect": 0})),
+        (
+            Proxy,
+            json!({"protocol": "tcp", "backend": "127.0.0.1:1, b=chat"}),
+            json!({"protocol": "tcp", "upstreams": ["127.0.0.1:1", "b=chat"]}),
+        ),
+        (
+            Proxy,
+            json!({"protocol": "tcp", "upstreams": {"api": ["127.0.0.1:1"], "web": "chat"}}),
+            json!({"protocol": "tcp", "backends": "api=127.0.0.1:1,web=chat"}),
+        ),
+        (Proxy, json!({"protocol": "tcp", "strategy": "round_robin"}), json!({"protocol": "tcp"})),
+        (Cache, json!({"access": "admin", "resp": true}), json!({"mode": "admin"})),
+    ];
+    for (kind, left, right) in cases {
+        assert_eq!(parse(kind, left).unwrap(), parse(kind, right).unwrap());
+    }
+}
+
+#[test]
+fn wrong_fields_say_what_was_expected() {
+    use RuntimeKind::*;
+    let cases = [
+        (Server, json!({"prot": 9000}), "prot: a server has no such field did you mean \"port\"?"),
+        (Server, json!({"port": 70000}), "port: expected a port (0 to 65535) or \"HOST:PORT\", got 70000"),
+        (Server, json!({"port": "abc"}), "\"abc\" is not a port"),
+        (Server, json!({"port": true}), "got true"),
+        (Server, json!({"mode": "inn"}), "mode: expected inout, in, out, got \"inn\"; did you mean \"in\"?"),
+        (Server, json!({"framing": {"length": 3}}), "framing: expected a length of 1, 2 or 4 bytes, got 3"),
+        (Server, json!({"max_connections": -1}), "expected a whole number from 0 to 4294967295, got -1"),
+        (Server, json!({"max_connections": 1.5}), "got 1.5"),
+        (Server, json!({"backends": ["a:1"]}), "it is for: proxy"),
+        (Server, json!({"tls": true}), "TLS isn't in this version yet"),
+        (Server, json!({"protocol": "auto"}), "\"auto\" isn't in this version yet"),
+        (Server, json!({"workers": 0}), "got 0, or \"all\""),
+        (Client, json!({"target": "nowhere"}), "\"nowhere\" is not an address to connect to"),
+        (Proxy, json!({"backends": "a:1"}), "use --protocol tcp"),
+        (Proxy, json!({"protocol": "http"}), "HTTP proxying isn't in this version yet; use --protocol tcp"),
+        (Proxy, json!({"protocol": "tcp", "backends": []}), "backends: a proxy needs at least one"),
+        (Proxy, json!({"protocol": "tcp", "backends": "a b"}), "expected HOST:PORT or a runtime's name"),
+        (Proxy, json!({"protocol": "tcp", "strategy": "least-conn"}), "isn't in this version yet"),
+        (Proxy, json!({"protocol": "tcp", "upstreams": {"a": ["b:1", "c:1"]}}), "groups of backends"),
+        (Cache, json!({"maxmemory": "1mb"}), "aren't in this version yet"),
+        (Cache, json!({"persist": "aof"}), "persistence isn't in this version yet"),
+        (Cache, json!({"resp": false}), "every cache speaks RESP"),
+        (Cache, json!({"mode": "in"}), "mode: expected readonly, readwrite, admin"),
+    ];
+    for (kind, fields, message) in cases {
+        let error = parse(kind, fields.clone()).unwrap_err();
+        assert!(error.contains(message), "{fields}: {error}");
+    }
+}
+
+#[test]
+fn all_wrong_fields_are_named_at_once() {
+    let error = parse(RuntimeKind::Server, json!({"prot": 1, "mode": 5, "port": "x"})).unwrap_err();
+    assert_eq!(error.matches("; ").count(), 2, "{error}");
+}
+
+#[test]
+fn some_fields_need_a_stop() {
+    let base = parse(RuntimeKind::Server, json!({"port": 1})).unwrap();
+    let cases = [
+        (json!({"max_connections": 4, "mode": "out"}), vec![]),
+        (json!({"port": 2, "framing": "raw", "mode": "out"}), vec!["port", "framing"]),
+    ];
+    for (change, expected) in cases {
+        let edited = base.edited(&object(change)).unwrap();
+        assert_eq!(base.needs_stop(&edited), expected);
+    }
+}
+
+#[test]
+fn names() {
+    let long = "n".repeat(NAME_BYTES_MAX);
+    let longer = "n".repeat(NAME_BYTES_MAX + 1);
+    let cases = [
+        ("chat", true),
+        ("api-1.prod_2", true),
+        (&long, true),
+        ("", false),
+        (".hidden", false),
+        ("-s", false),
+        ("a b", false),
+        ("a/b", false),
+        ("ü", false),
+        (&longer, false),
+    ];
+    for (name, good) in cases {
+        assert_eq!(check_name(name).is_ok(), good, "{name}");
+    }
+}
+
+#[test]
+fn every_row_is_whole() {
+    for (index, field) in FIELDS.iter().enumerate() {
+        assert!(!field.help.is_empty() && !field.kinds.is_empty(), "{}", field.name);
+        assert!(fields::later(field.name).is_none(), "{} is both known and refused", field.name);
+        for kind in field.kinds {
+            let names = |other: &Field| field.is_named(other.name) && other.kinds.contains(kind);
+            assert_eq!(FIELDS.iter().filter(|other| names(other)).count(), 1, "{} of {kind}", field.name);
+            let config = RuntimeConfig::new(*kind, "x");
+            if let Some(value) = (field.read)(&config) {
+                let mut copy = config.clone();
+                (field.write)(&mut copy, &value).unwrap();
+                assert_eq!(copy, config, "{} of {kind}: its default reads back", field.name);
+            }
+        }
+        let same_flag = |other: &&Field| match (&field.flag, &other.flag) {
+            (Some(a), Some(b)) => a.short.is_some() && a.short == b.short,
+            _ => false,
+        };
+        assert!(!FIELDS[index + 1..].iter().any(|other| same_flag(&other)), "{}", field.name);
+    }
+}

@@ -1,0 +1,261 @@
+//! Values of fields as users write them: from Lua, JSON or a flag's text, checked; and written out again.
+//!
+//! Each reader says what it expected and what it got. Must not know the fields that use it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serde_json::{Value, json};
+
+use crate::net::dial::Target;
+use crate::net::listener::parse_address;
+use crate::runtime::{Access, Framing, Mode, Strategy, WorkerCount};
+use crate::suggest::did_you_mean;
+
+type Read<T> = Result<T, String>;
+
+pub const MODES: &[(&str, Mode)] = &[("inout", Mode::InOut), ("in", Mode::In), ("out", Mode::Out)];
+
+pub const STRATEGIES: &[(&str, Strategy)] = &[
+    ("round-robin", Strategy::RoundRobin),
+    ("random", Strategy::Random),
+    ("lua", Strategy::Lua),
+];
+
+pub const ACCESSES: &[(&str, Access)] = &[
+    ("readonly", Access::ReadOnly),
+    ("readwrite", Access::ReadWrite),
+    ("admin", Access::Admin),
+];
+
+const FRAMINGS: &[(&str, Framing)] = &[
+    ("lines", Framing::Lines),
+    ("raw", Framing::Raw),
+    ("length", Framing::Length(4)),
+    ("length1", Framing::Length(1)),
+    ("length2", Framing::Length(2)),
+    ("length4", Framing::Length(4)),
+];
+
+pub fn text(value: &Value) -> Read<&str> {
+    value.as_str().ok_or_else(|| expected("a text", value))
+}
+
+/// A whole number; flags bring it as text, Lua as a float.
+pub fn integer(value: &Value, min: u64, max: u64) -> Read<u64> {
+    let number = match value {
+        Value::Number(number) => whole(number),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    number
+        .filter(|number| (min..=max).contains(number))
+        .ok_or_else(|| expected(&format!("a whole number from {min} to {max}"), value))
+}
+
+fn whole(number: &serde_json::Number) -> Option<u64> {
+    number.as_u64().or_else(|| {
+        let float = number.as_f64()?;
+        (float.fract() == 0.0 && (0.0..9e15).contains(&float)).then_some(float as u64)
+    })
+}
+
+pub fn boolean(value: &Value) -> Read<bool> {
+    match value {
+        Value::Bool(truth) => Ok(*truth),
+        Value::String(text) if text == "true" => Ok(true),
+        Value::String(text) if text == "false" => Ok(false),
+        _ => Err(expected("true or false", value)),
+    }
+}
+
+/// One word of a list of words; `_` and `-` are the same.
+pub fn choice<T: Copy>(value: &Value, words: &[(&str, T)]) -> Read<T> {
+    let word = text(value)?.replace('_', "-");
+    if let Some((_, meaning)) = words.iter().find(|(known, _)| *known == word) {
+        return Ok(*meaning);
+    }
+    let list: Vec<&str> = words.iter().map(|(known, _)| *known).collect();
+    let message = expected(&list.join(", "), value);
+    let suggestion = did_you_mean(&word, list.iter().copied());
+    Err(suggestion.map_or(message.clone(), |suggestion| format!("{message}; {suggestion}")))
+}
+
+/// The word of a value of [`choice`].
+pub fn word<T: PartialEq>(value: T, words: &[(&str, T)]) -> Option<Value> {
+    words.iter().find(|(_, meaning)| *meaning == value).map(|(word, _)| json!(word))
+}
+
+pub fn address(value: &Value) -> Read<SocketAddr> {
+    const WANTED: &str = "a port (0 to 65535) or \"HOST:PORT\"";
+    match value {
+        Value::Number(_) => {
+            let port = integer(value, 0, 65535).map_err(|_| expected(WANTED, value))?;
+            Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port as u16))
+        }
+        Value::String(text) => parse_address(text).map_err(|error| match error.hint {
+            Some(hint) => format!("{} ({hint})", error.message),
+            None => error.message,
+        }),
+        _ => Err(expected(WANTED, value)),
+    }
+}
+
+/// A number if that says it all.
+pub fn address_out(address: SocketAddr) -> Value {
+    if address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+        json!(address.port())
+    } else {
+        json!(address.to_string())
+    }
+}
+
+pub fn framing(value: &Value) -> Read<Framing> {
+    match value {
+        Value::String(_) => choice(value, FRAMINGS),
+        Value::Object(table) if table.len() == 1 && table.contains_key("length") => {
+            length(&table["length"])
+        }
+        Value::Array(list) if list.len() == 1 => length(&list[0]),
+        _ => Err(expected("\"lines\", \"raw\" or { length = 1, 2 or 4 }", value)),
+    }
+}
+
+fn length(value: &Value) -> Read<Framing> {
+    match integer(value, 1, 4) {
+        Ok(bytes @ (1 | 2 | 4)) => Ok(Framing::Length(bytes as u8)),
+        _ => Err(expected("a length of 1, 2 or 4 bytes", value)),
+    }
+}
+
+pub fn framing_out(framing: Framing) -> Value {
+    match framing {
+        Framing::Lines => json!("lines"),
+        Framing::Raw => json!("raw"),
+        Framing::Length(bytes) => json!({ "length": bytes }),
+    }
+}
+
+pub fn server_protocol(value: &Value) -> Read<Framing> {
+    match text(value)? {
+        "lines" | "tcp" => Ok(Framing::Lines),
+        "raw" => Ok(Framing::Raw),
+        later @ ("auto" | "http" | "websocket" | "tls" | "udp") => {
+            Err(format!("\"{later}\" isn't in this version yet; lines and raw are"))
+        }
+        _ => Err(expected("\"lines\" or \"raw\"", value)),
+    }
+}
+
+pub fn proxy_protocol(value: &Value) -> Read<()> {
+    match text(value)? {
+        "tcp" => Ok(()),
+        "http" => Err("HTTP proxying isn't in this version yet; use --protocol tcp".to_owned()),
+        _ => Err(expected("\"tcp\"", value)),
+    }
+}
+
+pub fn strategy(value: &Value) -> Read<Strategy> {
+    let word = text(value)?.replace('_', "-");
+    match word.as_str() {
+        "least-conn" | "hash" | "ip-hash" | "weighted" => Err(format!(
+            "\"{word}\" isn't in this version yet; round-robin, random and lua are"
+        )),
+        _ => choice(value, STRATEGIES),
+    }
+}
+
+pub fn target(value: &Value) -> Read<String> {
+    let target: Target = text(value)?.parse().map_err(|error: crate::error::OperatorError| {
+        format!("{}; write HOST:PORT", error.message)
+    })?;
+    Ok(target.to_string())
+}
+
+/// -1 for never, 0 for ever; a bare flag or `true` means for ever, `false` never.
+pub fn reconnect(value: &Value) -> Read<Option<u32>> {
+    match value {
+        Value::Bool(truth) => Ok(truth.then_some(0)),
+        Value::Number(number) if number.as_f64() == Some(-1.0) => Ok(None),
+        Value::String(text) if text == "-1" => Ok(None),
+        Value::String(text) if text.is_empty() => Ok(Some(0)),
+        _ => integer(value, 0, u64::from(u32::MAX)).map(|tries| Some(tries as u32)),
+    }
+}
+
+/// A list, a text with commas, or a table of names; each entry `HOST:PORT` or a runtime's name.
+pub fn backends(value: &Value) -> Read<Vec<String>> {
+    let list = match value {
+        Value::String(text) => text.split(',').map(str::trim).map(|entry| backend(None, entry)).collect(),
+        Value::Array(list) => list.iter().map(|entry| text(entry).and_then(|e| backend(None, e))).collect(),
+        Value::Object(table) => table.iter().map(|(name, entry)| named_backend(name, entry)).collect(),
+        _ => Err(expected("a list of \"HOST:PORT\" or runtimes' names", value)),
+    };
+    list.and_then(|list: Vec<String>| match list.len() {
+        0 => Err("a proxy needs at least one".to_owned()),
+        1..=BACKENDS_MAX => Ok(list),
+        count => Err(format!("at most {BACKENDS_MAX} are possible, got {count}")),
+    })
+}
+
+const BACKENDS_MAX: usize = 256;
+
+fn named_backend(name: &str, value: &Value) -> Read<String> {
+    match value {
+        Value::String(address) => backend(Some(name), address),
+        Value::Array(list) if list.len() == 1 => backend(Some(name), text(&list[0])?),
+        Value::Array(_) | Value::Object(_) => Err(format!(
+            "\"{name}\" has several addresses: groups of backends aren't in this version yet; give each a name"
+        )),
+        _ => Err(expected(&format!("\"HOST:PORT\" or a runtime's name for \"{name}\""), value)),
+    }
+}
+
+fn backend(name: Option<&str>, entry: &str) -> Read<String> {
+    let (own_name, address) = super::backend_parts(entry);
+    if address.contains(':') {
+        address.parse::<Target>().map_err(|error| error.message)?;
+    } else {
+        super::check_name(address).map_err(|_| {
+            format!("expected HOST:PORT or a runtime's name, got \"{address}\"")
+        })?;
+    }
+    let name = name.or((own_name != address).then_some(own_name));
+    Ok(name.map_or(address.to_owned(), |name| format!("{name}={address}")))
+}
+
+pub fn resp(value: &Value) -> Read<()> {
+    if boolean(value)? {
+        Ok(())
+    } else {
+        Err("the text protocol isn't in this version yet: every cache speaks RESP".to_owned())
+    }
+}
+
+/// An empty password is none.
+pub fn password(value: &Value) -> Read<Option<String>> {
+    text(value).map(|text| (!text.is_empty()).then(|| text.to_owned()))
+}
+
+pub fn workers(value: &Value) -> Read<WorkerCount> {
+    if value.as_str() == Some("all") {
+        return Ok(WorkerCount::All);
+    }
+    integer(value, 1, crate::limits::WORKERS_MAX as u64)
+        .map(|count| WorkerCount::Count(count as u16))
+        .map_err(|message| format!("{message}, or \"all\""))
+}
+
+fn expected(what: &str, value: &Value) -> String {
+    format!("expected {what}, got {}", describe(value))
+}
+
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Bool(truth) => format!("{truth}"),
+        Value::Number(number) => format!("{number}"),
+        Value::String(text) => format!("\"{}\"", text.chars().take(80).collect::<String>()),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "a table".to_owned(),
+    }
+}
