@@ -71,3 +71,27 @@ pub const STORE_LOCK_WAIT_US: u64 = 200;
 const _: () = assert!(RESP_BULK_BYTES_MAX < RESP_REQUEST_BYTES_MAX);
 const _: () = assert!(RESP_REQUEST_BYTES_MAX < u32::MAX as usize);
 const _: () = assert!(STORE_HOLD_COMMANDS_MAX.is_multiple_of(STORE_PREFETCH_COMMANDS));
+/// Log records kept in memory for `logs`.
+pub const LOG_RECORDS: usize = 4096;
+/// Bytes of one record's text; a traceback fits, a runaway string doesn't.
+pub const LOG_TEXT_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of one log file.
+pub const LOG_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Log files kept: the present one and older ones.
+pub const LOG_FILES: usize = 4;
+/// Records or messages that wait for one subscriber; what is more is dropped and counted.
+pub const SUBSCRIPTION_FRAMES_MAX: usize = 1024;
+/// Clients connected to the control socket at a time.
+pub const CONTROL_CLIENTS_MAX: usize = 256;
+/// How long a worker may take to take in a runtime or to answer a question about one.
+pub const WORKER_ANSWER_MS: u64 = 10_000;
+/// How long a stopping runtime may go on sending what it has.
+pub const DRAIN_MS: u64 = 5_000;
+/// How long a file must be quiet before it is loaded again: editors write in several steps.
+pub const RELOAD_QUIET_MS: u64 = 60;
+/// CPU time of one handler.
+pub const SCRIPT_BUDGET_MS: u32 = 50;
+/// An app VM's heap.
+pub const SCRIPT_MEMORY_BYTES: usize = 256 * 1024 * 1024;
+/// A file of Lua source.
+pub const SOURCE_BYTES_MAX: u64 = 16 * 1024 * 1024;

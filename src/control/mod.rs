@@ -9,6 +9,7 @@ pub mod answer;
 pub mod daemon;
 pub mod homes;
 pub mod ipc;
+pub mod logs;
 pub mod manager;
 pub mod state;
 

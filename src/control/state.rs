@@ -251,12 +251,8 @@ fn replace(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let beside = folder.join(format!(".{name}.new"));
     let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(&text)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;

@@ -41,7 +41,11 @@ impl FieldError {
     }
 
     /// One error for the operator out of several: all messages, the first hint.
-    pub fn into_operator_error(kind: RuntimeKind, name: &str, errors: &[FieldError]) -> OperatorError {
+    pub fn into_operator_error(
+        kind: RuntimeKind,
+        name: &str,
+        errors: &[FieldError],
+    ) -> OperatorError {
         let list: Vec<String> = errors.iter().map(FieldError::to_string).collect();
         let mut error = OperatorError::usage(format!("{kind} \"{name}\": {}", list.join("; ")));
         error.hint = errors.iter().find_map(|error| error.hint.clone());
@@ -55,7 +59,8 @@ impl RuntimeConfig {
         RuntimeConfig {
             name: name.to_owned(),
             kind,
-            listen: default_port(kind).map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
+            listen: default_port(kind)
+                .map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
             mode: Mode::InOut,
             framing: Framing::Lines,
             max_connections: 0,
@@ -101,7 +106,9 @@ impl RuntimeConfig {
         let default = RuntimeConfig::new(self.kind, &self.name);
         fields_of(self.kind)
             .filter_map(|field| Some((field, (field.read)(self)?)))
-            .filter(|(field, value)| field.required || (field.read)(&default).as_ref() != Some(value))
+            .filter(|(field, value)| {
+                field.required || (field.read)(&default).as_ref() != Some(value)
+            })
             .map(|(field, value)| (field.name.to_owned(), value))
             .collect()
     }
@@ -160,7 +167,8 @@ pub fn check_name(name: &str) -> Result<(), OperatorError> {
     } else {
         return Ok(());
     };
-    Err(OperatorError::usage(problem).hint("names are letters, digits, dots, underscores and hyphens"))
+    Err(OperatorError::usage(problem)
+        .hint("names are letters, digits, dots, underscores and hyphens"))
 }
 
 /// A backend's name and address: `name=address`, or one text for both.

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod message;
 pub mod stats;
+pub mod stores;
 
 use std::sync::Arc;
 

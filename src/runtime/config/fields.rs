@@ -219,7 +219,7 @@ pub static FIELDS: &[Field] = &[
         live: true,
         required: false,
         write: |config, value| v::backends(value).map(|backends| config.backends = backends),
-        read: |config| Some(json!(config.backends)),
+        read: |config| (!config.backends.is_empty()).then(|| json!(config.backends)),
     },
     Field {
         name: "strategy",
@@ -276,7 +276,7 @@ pub static FIELDS: &[Field] = &[
     Field {
         name: "workers",
         aliases: &[],
-        kinds: ALL,
+        kinds: LISTENING,
         value: ValueType::Text,
         default: "one with handlers, all without",
         flag: flag("workers"),
@@ -331,15 +331,17 @@ pub fn later(name: &str) -> Option<&'static str> {
         }
         "replicate" | "replica_of" => Some("replication isn't in this version yet"),
         "commands" => Some("cache commands written in Lua aren't in this version yet"),
-        "tls" | "cert" | "key" | "ca" => Some("TLS isn't in this version yet: bytes go in the clear"),
+        "tls" | "cert" | "key" | "ca" => {
+            Some("TLS isn't in this version yet: bytes go in the clear")
+        }
         "websocket" => Some("WebSocket isn't in this version yet"),
         "http" | "http_cache" | "routes" => Some("HTTP isn't in this version yet"),
         "udp" => Some("UDP isn't in this version yet"),
         "rate_limit" | "global_rate_limit" | "idle_timeout" | "group" | "master_pw"
         | "master_forward" | "cache" | "log" | "write" | "drain" | "health_check"
         | "health_interval" | "health_path" | "health_threshold" | "circuit_threshold"
-        | "circuit_timeout" | "retry" | "retry_all" | "client_ca" | "client_cert" | "client_key"
-        | "sidecar" | "raw" => Some(NOT_YET),
+        | "circuit_timeout" | "retry" | "retry_all" | "client_ca" | "client_cert"
+        | "client_key" | "sidecar" | "raw" => Some(NOT_YET),
         _ => None,
     }
 }

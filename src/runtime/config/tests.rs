@@ -27,8 +27,11 @@ fn good_fields_are_written_out_as_they_came() {
         (Server, json!({"port": 8000, "framing": {"length": 2}, "workers": "all"})),
         (Server, json!({"port": "[::1]:0", "framing": "raw", "lua": "a.lua", "autostart": true})),
         (Client, json!({"target": "db.example.org:80", "reconnect": -1})),
-        (Client, json!({"target": "127.0.0.1:8000", "reconnect": 7, "workers": 2})),
-        (Proxy, json!({"port": 8080, "protocol": "tcp", "backends": ["a:1", "chat"], "strategy": "random"})),
+        (Client, json!({"target": "127.0.0.1:8000", "reconnect": 7})),
+        (
+            Proxy,
+            json!({"port": 8080, "protocol": "tcp", "backends": ["a:1", "chat"], "strategy": "random"}),
+        ),
         (Cache, json!({"port": 6379, "mode": "readonly", "password": "s3cret"})),
     ];
     for (kind, fields) in cases {
@@ -68,12 +71,28 @@ fn wrong_fields_say_what_was_expected() {
     use RuntimeKind::*;
     let cases = [
         (Server, json!({"prot": 9000}), "prot: a server has no such field did you mean \"port\"?"),
-        (Server, json!({"port": 70000}), "port: expected a port (0 to 65535) or \"HOST:PORT\", got 70000"),
+        (
+            Server,
+            json!({"port": 70000}),
+            "port: expected a port (0 to 65535) or \"HOST:PORT\", got 70000",
+        ),
         (Server, json!({"port": "abc"}), "\"abc\" is not a port"),
         (Server, json!({"port": true}), "got true"),
-        (Server, json!({"mode": "inn"}), "mode: expected inout, in, out, got \"inn\"; did you mean \"in\"?"),
-        (Server, json!({"framing": {"length": 3}}), "framing: expected a length of 1, 2 or 4 bytes, got 3"),
-        (Server, json!({"max_connections": -1}), "expected a whole number from 0 to 4294967295, got -1"),
+        (
+            Server,
+            json!({"mode": "inn"}),
+            "mode: expected inout, in, out, got \"inn\"; did you mean \"in\"?",
+        ),
+        (
+            Server,
+            json!({"framing": {"length": 3}}),
+            "framing: expected a length of 1, 2 or 4 bytes, got 3",
+        ),
+        (
+            Server,
+            json!({"max_connections": -1}),
+            "expected a whole number from 0 to 4294967295, got -1",
+        ),
         (Server, json!({"max_connections": 1.5}), "got 1.5"),
         (Server, json!({"backends": ["a:1"]}), "it is for: proxy"),
         (Server, json!({"tls": true}), "TLS isn't in this version yet"),
@@ -81,11 +100,23 @@ fn wrong_fields_say_what_was_expected() {
         (Server, json!({"workers": 0}), "got 0, or \"all\""),
         (Client, json!({"target": "nowhere"}), "\"nowhere\" is not an address to connect to"),
         (Proxy, json!({"backends": "a:1"}), "use --protocol tcp"),
-        (Proxy, json!({"protocol": "http"}), "HTTP proxying isn't in this version yet; use --protocol tcp"),
+        (
+            Proxy,
+            json!({"protocol": "http"}),
+            "HTTP proxying isn't in this version yet; use --protocol tcp",
+        ),
         (Proxy, json!({"protocol": "tcp", "backends": []}), "backends: a proxy needs at least one"),
-        (Proxy, json!({"protocol": "tcp", "backends": "a b"}), "expected HOST:PORT or a runtime's name"),
+        (
+            Proxy,
+            json!({"protocol": "tcp", "backends": "a b"}),
+            "expected HOST:PORT or a runtime's name",
+        ),
         (Proxy, json!({"protocol": "tcp", "strategy": "least-conn"}), "isn't in this version yet"),
-        (Proxy, json!({"protocol": "tcp", "upstreams": {"a": ["b:1", "c:1"]}}), "groups of backends"),
+        (
+            Proxy,
+            json!({"protocol": "tcp", "upstreams": {"a": ["b:1", "c:1"]}}),
+            "groups of backends",
+        ),
         (Cache, json!({"maxmemory": "1mb"}), "aren't in this version yet"),
         (Cache, json!({"persist": "aof"}), "persistence isn't in this version yet"),
         (Cache, json!({"resp": false}), "every cache speaks RESP"),
@@ -100,7 +131,9 @@ fn wrong_fields_say_what_was_expected() {
 #[test]
 fn all_wrong_fields_are_named_at_once() {
     let error = parse(RuntimeKind::Server, json!({"prot": 1, "mode": 5, "port": "x"})).unwrap_err();
-    assert_eq!(error.matches("; ").count(), 2, "{error}");
+    for field in ["prot: ", "mode: ", "port: "] {
+        assert!(error.contains(field), "{error}");
+    }
 }
 
 #[test]
@@ -144,7 +177,12 @@ fn every_row_is_whole() {
         assert!(fields::later(field.name).is_none(), "{} is both known and refused", field.name);
         for kind in field.kinds {
             let names = |other: &Field| field.is_named(other.name) && other.kinds.contains(kind);
-            assert_eq!(FIELDS.iter().filter(|other| names(other)).count(), 1, "{} of {kind}", field.name);
+            assert_eq!(
+                FIELDS.iter().filter(|other| names(other)).count(),
+                1,
+                "{} of {kind}",
+                field.name
+            );
             let config = RuntimeConfig::new(*kind, "x");
             if let Some(value) = (field.read)(&config) {
                 let mut copy = config.clone();

@@ -15,17 +15,11 @@ type Read<T> = Result<T, String>;
 
 pub const MODES: &[(&str, Mode)] = &[("inout", Mode::InOut), ("in", Mode::In), ("out", Mode::Out)];
 
-pub const STRATEGIES: &[(&str, Strategy)] = &[
-    ("round-robin", Strategy::RoundRobin),
-    ("random", Strategy::Random),
-    ("lua", Strategy::Lua),
-];
+pub const STRATEGIES: &[(&str, Strategy)] =
+    &[("round-robin", Strategy::RoundRobin), ("random", Strategy::Random), ("lua", Strategy::Lua)];
 
-pub const ACCESSES: &[(&str, Access)] = &[
-    ("readonly", Access::ReadOnly),
-    ("readwrite", Access::ReadWrite),
-    ("admin", Access::Admin),
-];
+pub const ACCESSES: &[(&str, Access)] =
+    &[("readonly", Access::ReadOnly), ("readwrite", Access::ReadWrite), ("admin", Access::Admin)];
 
 const FRAMINGS: &[(&str, Framing)] = &[
     ("lines", Framing::Lines),
@@ -157,9 +151,9 @@ pub fn proxy_protocol(value: &Value) -> Read<()> {
 pub fn strategy(value: &Value) -> Read<Strategy> {
     let word = text(value)?.replace('_', "-");
     match word.as_str() {
-        "least-conn" | "hash" | "ip-hash" | "weighted" => Err(format!(
-            "\"{word}\" isn't in this version yet; round-robin, random and lua are"
-        )),
+        "least-conn" | "hash" | "ip-hash" | "weighted" => {
+            Err(format!("\"{word}\" isn't in this version yet; round-robin, random and lua are"))
+        }
         _ => choice(value, STRATEGIES),
     }
 }
@@ -185,9 +179,15 @@ pub fn reconnect(value: &Value) -> Read<Option<u32>> {
 /// A list, a text with commas, or a table of names; each entry `HOST:PORT` or a runtime's name.
 pub fn backends(value: &Value) -> Read<Vec<String>> {
     let list = match value {
-        Value::String(text) => text.split(',').map(str::trim).map(|entry| backend(None, entry)).collect(),
-        Value::Array(list) => list.iter().map(|entry| text(entry).and_then(|e| backend(None, e))).collect(),
-        Value::Object(table) => table.iter().map(|(name, entry)| named_backend(name, entry)).collect(),
+        Value::String(text) => {
+            text.split(',').map(str::trim).map(|entry| backend(None, entry)).collect()
+        }
+        Value::Array(list) => {
+            list.iter().map(|entry| text(entry).and_then(|e| backend(None, e))).collect()
+        }
+        Value::Object(table) => {
+            table.iter().map(|(name, entry)| named_backend(name, entry)).collect()
+        }
         _ => Err(expected("a list of \"HOST:PORT\" or runtimes' names", value)),
     };
     list.and_then(|list: Vec<String>| match list.len() {
@@ -215,9 +215,8 @@ fn backend(name: Option<&str>, entry: &str) -> Read<String> {
     if address.contains(':') {
         address.parse::<Target>().map_err(|error| error.message)?;
     } else {
-        super::check_name(address).map_err(|_| {
-            format!("expected HOST:PORT or a runtime's name, got \"{address}\"")
-        })?;
+        super::check_name(address)
+            .map_err(|_| format!("expected HOST:PORT or a runtime's name, got \"{address}\""))?;
     }
     let name = name.or((own_name != address).then_some(own_name));
     Ok(name.map_or(address.to_owned(), |name| format!("{name}={address}")))
