@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn the_environment_names_the_places() {
-        let cases: [(&[(&str, &str)], u32, &str, &str); 6] = [
+        type Case = (&'static [(&'static str, &'static str)], u32, &'static str, &'static str);
+        let cases: [Case; 6] = [
             (&[("SOCKETLEY_HOME", "/x")], 7, "/x/socketley.sock", "/x"),
             (&[("SOCKETLEY_HOME", "/x")], 0, "/x/socketley.sock", "/x"),
             (&[], 0, "/run/socketley/socketley.sock", "/var/lib/socketley"),

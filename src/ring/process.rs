@@ -258,8 +258,10 @@ mod tests {
         std::thread::spawn(|| {
             let mut signals = Signals::block(&[libc::SIGUSR2]).unwrap();
             assert!(signals.take().is_empty());
-            // SAFETY: to this thread, where the signal is blocked.
-            unsafe { libc::pthread_kill(libc::pthread_self(), libc::SIGUSR2) };
+            // SAFETY: always succeeds.
+            let this = unsafe { libc::pthread_self() };
+            // SAFETY: to this thread, which lives and where the signal is blocked.
+            unsafe { libc::pthread_kill(this, libc::SIGUSR2) };
             assert_eq!(signals.wait(10_000), [libc::SIGUSR2]);
             assert!(signals.wait(0).is_empty());
         })
