@@ -6,7 +6,7 @@
 --- if not made then print(err.message, err.hint) end
 --- for _, row in ipairs(socketley.list()) do print(row.name, row.status) end
 --- ```
---- Every function waits for the daemon's answer without holding anything up, and answers `nil, err` when the daemon says
+--- Every function waits for the answer without holding anything up, and answers `nil, err` when the daemon says
 --- no: `err.message`, `err.hint` (or nil) and `tostring(err)` with both.
 
 local control = require "socketley.control"
