@@ -42,6 +42,9 @@ pub const DATABASES: usize = 16;
 pub const STORE_INLINE_BYTES_MAX: usize = 4096;
 /// A string value, as Redis's proto-max-bulk-len.
 pub const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Elements that SRANDMEMBER, HRANDFIELD and ZRANDMEMBER show with repeats: Redis has no bound, and one command fills
+/// the memory.
+pub const RANDOM_REPEATS_MAX: usize = 1 << 24;
 
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && RECEIVE_BUFFERS <= 1 << 15);
 const _: () = assert!(OUTBOX_LOW_BYTES < OUTBOX_HIGH_BYTES && OUTBOX_HIGH_BYTES < OUTBOX_MAX_BYTES);

@@ -42,6 +42,11 @@ impl<'a> Args<'a> {
         Args { base: self.base, spans: &self.spans[index.min(self.spans.len())..] }
     }
 
+    /// The first `count` arguments.
+    pub fn first(&self, count: usize) -> Args<'a> {
+        Args { base: self.base, spans: &self.spans[..count.min(self.spans.len())] }
+    }
+
     /// All in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
         let Args { base, spans } = *self;

@@ -32,3 +32,21 @@ impl Random {
         Random::new(self.bits())
     }
 }
+
+/// `count` of `len` items in their order, each choice as likely as any other: every item is taken with the probability
+/// that fills what is still wanted (Knuth's algorithm S).
+pub fn selection<T>(
+    items: impl Iterator<Item = T>,
+    len: usize,
+    count: usize,
+    random: &mut Random,
+) -> impl Iterator<Item = T> {
+    let mut wanted = count.min(len);
+    let mut left = len;
+    items.filter(move |_| {
+        let take = left > 0 && random.below(left) < wanted;
+        left = left.saturating_sub(1);
+        wanted -= usize::from(take);
+        take
+    })
+}

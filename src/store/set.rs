@@ -3,11 +3,13 @@
 
 mod integers;
 
+use std::collections::BTreeSet;
+
 use super::Hasher;
 use super::element::Element;
 use super::entry::{Entry, EntryBox};
 use super::packed::Packed;
-use super::random::Random;
+use super::random::{Random, selection};
 use super::table::Table;
 use super::thresholds::Thresholds;
 use integers::Integers;
@@ -192,6 +194,21 @@ impl Set {
                 packed.next(at).map(|(element, _)| element)
             }
             Form::Table(table) => table.random(random).map(member),
+        }
+    }
+
+    /// `count` different members, or all; each set of so many about as likely as any other.
+    pub fn sample(&self, count: usize, random: &mut Random) -> Vec<Element<'_>> {
+        match &self.form {
+            // Few of many: drawn, and drawn again when drawn before.
+            Form::Table(table) if count < self.len() / 3 => {
+                let mut drawn = BTreeSet::new();
+                while drawn.len() < count {
+                    drawn.extend(table.random(random).map(Entry::key));
+                }
+                drawn.into_iter().map(Element::Bytes).collect()
+            }
+            _ => selection(self.iter(), self.len(), count, random).collect(),
         }
     }
 

@@ -2,6 +2,7 @@
 //! numbers and ranges in arguments, elements in replies.
 
 use super::{Command, Flags, Keys};
+use crate::limits::RANDOM_REPEATS_MAX;
 use crate::store::call::{Call, CommandError, CommandResult};
 use crate::store::database::Database;
 use crate::store::element::Element;
@@ -101,6 +102,15 @@ pub fn signed_count(text: &[u8]) -> Result<i64, CommandError> {
         )),
         value => Ok(value),
     }
+}
+
+/// How many random elements to show; negative: with repeats, and then bounded, as the reply would be endless.
+pub fn random_count(text: &[u8]) -> Result<i64, CommandError> {
+    let count = signed_count(text)?;
+    if count < -(RANDOM_REPEATS_MAX as i64) {
+        return Err(CommandError::Text("ERR value is out of range"));
+    }
+    Ok(count)
 }
 
 /// An argument that must be an integer of at least `least`, or else `refusal`.

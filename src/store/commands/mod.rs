@@ -4,8 +4,11 @@
 
 mod collection;
 pub mod connection;
+mod element_scan;
 pub mod list;
 pub mod server;
+pub mod set;
+pub mod set_algebra;
 mod table;
 #[cfg(test)]
 pub mod testing;
@@ -15,7 +18,8 @@ pub use table::{CommandId, Table, table};
 use super::call::{Call, CommandResult};
 
 /// All rows by file; a new file of commands adds its line here.
-const GROUPS: &[&[Command]] = &[connection::COMMANDS, list::COMMANDS, server::COMMANDS];
+const GROUPS: &[&[Command]] =
+    &[connection::COMMANDS, list::COMMANDS, set::COMMANDS, set_algebra::COMMANDS, server::COMMANDS];
 
 /// What a command does to the data; the names are Redis's COMMAND flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
