@@ -14,6 +14,7 @@ mod lent;
 pub mod process;
 pub mod random;
 mod setup;
+pub mod sim;
 pub mod socket;
 pub mod timers;
 pub mod token;

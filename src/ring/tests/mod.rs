@@ -1,6 +1,7 @@
 //! Tests that drive a whole [`Driver`]: the kernel's, and the simulated one with the same echo loop.
 
 mod echo;
+mod sim;
 mod uring;
 
 use super::{Completion, Driver, Op, Options, Uring, Wait, clock};
