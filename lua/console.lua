@@ -11,6 +11,10 @@ local host = ...
 local Console = {}
 Console.__index = Console
 
+local function pass(...)
+  return ...
+end
+
 local function is_incomplete(message)
   return message:find("near '<eof>'", 1, true) ~= nil
     or message:find("unfinished long string", 1, true) ~= nil
@@ -19,6 +23,7 @@ end
 
 local CHUNK = "=console"
 local CAPTURE = "__console_capture"
+local PASS = "__console_pass"
 
 --- The locals alive where the chunk ends; inner blocks have gone, so only the outermost remain.
 local function capture(names)
@@ -41,7 +46,8 @@ end
 local function compile(self, code)
   local expression, no_expression = host.load("return " .. code, CHUNK, self.env)
   if expression then
-    return expression
+    -- Not `return f()`: a tail call would hide this line from errors.
+    return host.load("return " .. PASS .. "(" .. code .. "\n)", CHUNK, self.env) or expression
   end
   local statements, message = host.load(code, CHUNK, self.env)
   if not statements then
@@ -57,7 +63,7 @@ local function results_text(results, count)
   end
   local texts = {}
   for index = 1, count do
-    texts[index] = host.inspect(results[index], { grid = true })
+    texts[index] = host.inspect(results[index], { grid = count == 1 })
   end
   return table.concat(texts, "\t")
 end
@@ -73,7 +79,9 @@ local function trim(traceback)
     if line:find("[socketley]/lua/", 1, true) or line:find("in function 'xpcall'", 1, true) then
       break
     end
-    lines[#lines + 1] = line
+    if not line:find "^%s*%[builtin" then
+      lines[#lines + 1] = line
+    end
   end
   if lines[#lines] == "stack traceback:" then
     lines[#lines] = nil
@@ -190,6 +198,8 @@ return function()
         return own.value
       elseif key == CAPTURE then
         return capture_names
+      elseif key == PASS then
+        return pass
       end
       return host.globals[key]
     end,

@@ -11,7 +11,7 @@ local emit, null = ...
 local Out = {}
 Out.__index = Out
 
----@alias socketley.Column string|{ key: string, title?: string, kind?: "bytes"|"duration"|"ago"|"list" }
+---@alias socketley.Column string|{ key: string, title?: string, kind?: "bytes"|"duration"|"ago"|"list"|"hidden" }
 
 local function as_column(column)
   if type(column) == "string" then

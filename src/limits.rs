@@ -32,6 +32,18 @@ pub const LINE_BYTES_MAX: usize = 1024 * 1024;
 pub const INPUT_HIGH_BYTES: usize = 1024 * 1024;
 /// A frame between the command line and the daemon.
 pub const CONTROL_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Instructions that a command or console line of the control VM may run without waiting: about half a second.
+pub const CONTROL_INSTRUCTIONS_MAX: u64 = 100_000_000;
+/// The control VM's heap.
+pub const CONTROL_HEAP_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// What a command may put out before it waits for its caller to read.
+pub const CONTROL_RUN_OUTPUT_BYTES: usize = 64 * 1024;
+/// What waits in the daemon for a caller to read it; more isn't produced.
+pub const CONTROL_OUTPUT_HIGH_BYTES: usize = 256 * 1024;
+/// What waits at most (one whole frame may be on top of the high-water mark); the caller is dropped beyond it.
+pub const CONTROL_OUTPUT_MAX_BYTES: usize = 2 * CONTROL_FRAME_BYTES_MAX;
+/// Typed lines and stream items that wait for a command to take them.
+pub const CONTROL_ITEMS_MAX: usize = 4096;
 /// Levels of a JSON value that a script makes or reads (serde_json's own limit when reading).
 pub const JSON_DEPTH_MAX: usize = 128;
 /// A runtime's name.

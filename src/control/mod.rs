@@ -11,7 +11,9 @@ pub mod homes;
 pub mod ipc;
 pub mod logs;
 pub mod manager;
+pub mod session;
 pub mod state;
+pub mod vm;
 
 pub use answer::{Answer, Outcome};
 pub use daemon::DaemonOptions;

@@ -36,8 +36,44 @@ macro_rules! bundle {
 }
 
 /// All files.
-pub static FILES: &[Bundled] =
-    bundle!["lua/console.lua", "lua/out.lua", "stdlib/inspect.lua", "stdlib/socketley.lua",];
+pub static FILES: &[Bundled] = bundle! {
+    "lua/commands/apply.lua",
+    "lua/commands/check.lua",
+    "lua/commands/commands.lua",
+    "lua/commands/complete.lua",
+    "lua/commands/completion.lua",
+    "lua/commands/console.lua",
+    "lua/commands/create.lua",
+    "lua/commands/daemon.lua",
+    "lua/commands/edit.lua",
+    "lua/commands/eval.lua",
+    "lua/commands/help.lua",
+    "lua/commands/info.lua",
+    "lua/commands/init.lua",
+    "lua/commands/logs.lua",
+    "lua/commands/ls.lua",
+    "lua/commands/ping.lua",
+    "lua/commands/plan.lua",
+    "lua/commands/ps.lua",
+    "lua/commands/reload-lua.lua",
+    "lua/commands/reload.lua",
+    "lua/commands/remove.lua",
+    "lua/commands/restart.lua",
+    "lua/commands/rollback.lua",
+    "lua/commands/run.lua",
+    "lua/commands/send.lua",
+    "lua/commands/show.lua",
+    "lua/commands/start.lua",
+    "lua/commands/stats.lua",
+    "lua/commands/stop.lua",
+    "lua/commands/version.lua",
+    "lua/console.lua",
+    "lua/control.lua",
+    "lua/out.lua",
+    "lua/shared.lua",
+    "stdlib/inspect.lua",
+    "stdlib/socketley.lua",
+};
 
 /// The file at `path` (from the crate's root).
 pub fn find(path: &str) -> Option<&'static Bundled> {

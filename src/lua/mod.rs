@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod bundle;
+pub mod trusted;
 pub mod vm;
 pub mod watchdog;
 

@@ -105,6 +105,8 @@ pub enum ColumnKind {
     Ago,
     /// A list, shown with commas.
     List,
+    /// For programs only.
+    Hidden,
 }
 
 /// One column of a table.

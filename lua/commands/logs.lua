@@ -1,0 +1,56 @@
+--- `socketley logs`: what the daemon, the runtimes and their scripts wrote.
+
+local socketley = require "socketley"
+
+local function line(record, all)
+  local seconds = math.floor(record.unix_ms / 1000)
+  local time = ("%s.%03d"):format(os.date("%H:%M:%S", seconds), record.unix_ms % 1000)
+  local source = all and record.source ~= "" and record.source and record.source .. ": " or ""
+  return ("%s %-5s %s%s"):format(time, record.level:upper(), source, record.text)
+end
+
+local function follow(a, out)
+  for kind, record in control.next_item do
+    if kind == "event" and record.dropped then
+      out:note(("%d lines were dropped: this terminal is too slow"):format(record.dropped))
+    elseif kind == "event" then
+      out:record(record, line(record, not a.name))
+    end
+  end
+end
+
+return {
+  name = "logs",
+  summary = "Show log lines of the daemon, a runtime or an app",
+  args = { { name = "name", optional = true, help = "A runtime or app (default: all)", complete = "runtime" } },
+  flags = {
+    { name = "follow", short = "f", type = "boolean", help = "Go on with new lines until Ctrl-C" },
+    { name = "tail", short = "n", type = "integer", value = "N", default = 100, help = "The last N lines" },
+    { name = "since", type = "duration", value = "TIME", help = "Only lines of the last TIME: 10m, 2h" },
+  },
+  format = true,
+  examples = {
+    { "socketley logs chat", "the last 100 lines about chat" },
+    { "socketley logs -f --tail 0", "everything from now on" },
+    { "socketley logs --since 10m --format jsonl", "for programs" },
+  },
+  run = function(a, out)
+    if a.follow then
+      local _, err = control.subscribe("logs", { name = a.name })
+      if err then
+        return out:error(err)
+      end
+    end
+    local since_ms = a.since and os.time() * 1000 - a.since
+    local records, err = socketley.logs { name = a.name, tail = a.tail, since_ms = since_ms }
+    if not records then
+      return out:error(err)
+    end
+    for _, record in ipairs(records) do
+      out:record(record, line(record, not a.name))
+    end
+    if a.follow then
+      follow(a, out)
+    end
+  end,
+}
