@@ -1,9 +1,8 @@
 //! The parameters behind CONFIG GET and CONFIG SET: one table, only what really exists.
 
 use super::instance::Settings;
-
-/// Bytes of one argument unless told otherwise (Redis's proto-max-bulk-len).
-const BULK_BYTES_MAX: u64 = 512 * 1024 * 1024;
+use super::thresholds::REDIS;
+use crate::limits::{DATABASES, RESP_BULK_BYTES_MAX};
 
 /// The parameters' values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,11 +49,14 @@ macro_rules! fixed {
 /// All parameters, by name.
 pub const PARAMETERS: &[Parameter] = &[
     fixed!("appendonly", "no"),
-    fixed!("databases", 16),
+    fixed!("databases", DATABASES),
+    fixed!("hash-max-listpack-entries", REDIS.hash_entries),
+    fixed!("hash-max-listpack-value", REDIS.hash_value_bytes),
+    fixed!("list-max-listpack-size", -2),
     fixed!("maxmemory", 0),
     fixed!("maxmemory-policy", "noeviction"),
     Parameter { name: "port", get: |config| config.port.to_string().into_bytes(), set: None },
-    fixed!("proto-max-bulk-len", BULK_BYTES_MAX),
+    fixed!("proto-max-bulk-len", RESP_BULK_BYTES_MAX),
     Parameter {
         name: "requirepass",
         get: |config| config.password.clone().unwrap_or_default(),
@@ -64,7 +66,12 @@ pub const PARAMETERS: &[Parameter] = &[
         }),
     },
     fixed!("save", ""),
+    fixed!("set-max-intset-entries", REDIS.set_integers),
+    fixed!("set-max-listpack-entries", REDIS.set_entries),
+    fixed!("set-max-listpack-value", REDIS.set_value_bytes),
     fixed!("timeout", 0),
+    fixed!("zset-max-listpack-entries", REDIS.sorted_set_entries),
+    fixed!("zset-max-listpack-value", REDIS.sorted_set_value_bytes),
 ];
 
 /// The parameter called `name`, in any case.

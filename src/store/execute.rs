@@ -87,9 +87,7 @@ fn check(
     row: &Command,
     args: Args<'_>,
 ) -> Result<(), CommandError> {
-    let count = args.len();
-    let least = row.arity.unsigned_abs() as usize;
-    if (row.arity > 0 && count != least) || count < least {
+    if !row.takes(args.len()) {
         let name = table().full_name(id);
         let text = format!("ERR wrong number of arguments for '{name}' command");
         return Err(CommandError::Owned(text.into_bytes()));

@@ -7,6 +7,9 @@ use super::config::Config;
 use super::hasher::Hasher;
 use super::statistics::{Process, Statistics};
 
+/// The Redis whose behaviour and replies these are; clients choose features by it.
+pub const REDIS_VERSION: &str = "7.4.0";
+
 /// Everything of a store that isn't data.
 pub struct Instance {
     /// The cache runtime's name.

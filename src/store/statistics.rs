@@ -1,6 +1,7 @@
 //! What a store counts: commands, errors, bytes, and the process's figures that INFO repeats.
 
 use super::commands::table;
+use super::keyspace;
 
 /// Kinds of errors told apart in INFO errorstats; more share the last row, as in Redis.
 const ERROR_KINDS_MAX: usize = 128;
@@ -40,6 +41,8 @@ pub struct Statistics {
     /// When the counters were last reset, in milliseconds since the epoch.
     pub reset_ms: u64,
     sampled: (u64, u64),
+    /// The keyspace's counters at the last reset; it counts on.
+    lookups_before: keyspace::Statistics,
 }
 
 /// Figures of the whole process that the store itself can't know; zero until told.
@@ -63,6 +66,13 @@ pub struct Process {
     pub id: u32,
 }
 
+impl Process {
+    /// Memory of the process by memory in use; nothing while that isn't known.
+    pub fn fragmentation(&self) -> Option<f64> {
+        (self.allocated_bytes > 0).then(|| self.resident_bytes as f64 / self.allocated_bytes as f64)
+    }
+}
+
 impl Statistics {
     /// All zero.
     pub fn new(now_ms: u64) -> Statistics {
@@ -74,9 +84,20 @@ impl Statistics {
         }
     }
 
-    /// CONFIG RESETSTAT.
-    pub fn reset(&mut self, now_ms: u64) {
-        *self = Statistics::new(now_ms);
+    /// CONFIG RESETSTAT; `lookups` are the keyspace's counters now.
+    pub fn reset(&mut self, lookups: keyspace::Statistics, now_ms: u64) {
+        *self = Statistics { lookups_before: lookups, ..Statistics::new(now_ms) };
+    }
+
+    /// What the keyspace counted since the last reset, when it has counted `now` in all.
+    pub fn lookups_since_reset(&self, now: keyspace::Statistics) -> keyspace::Statistics {
+        let before = self.lookups_before;
+        keyspace::Statistics {
+            hits: now.hits - before.hits,
+            misses: now.misses - before.misses,
+            expired: now.expired - before.expired,
+            evicted: now.evicted - before.evicted,
+        }
     }
 
     /// Counts an error reply by its first word.

@@ -2,10 +2,16 @@
 //!
 //! Parsing, COMMAND, COMMAND DOCS, arity checks, access control and the reference are derived from these rows.
 
+pub mod client;
+mod cluster;
 mod collection;
+mod configuration;
 pub mod connection;
 mod element_scan;
+mod info;
+pub(super) mod introspection;
 pub mod list;
+mod memory;
 pub mod server;
 pub mod set;
 pub mod set_algebra;
@@ -15,11 +21,22 @@ pub mod testing;
 
 pub use table::{CommandId, Table, table};
 
+use super::Reply;
 use super::call::{Call, CommandResult};
 
 /// All rows by file; a new file of commands adds its line here.
-const GROUPS: &[&[Command]] =
-    &[connection::COMMANDS, list::COMMANDS, set::COMMANDS, set_algebra::COMMANDS, server::COMMANDS];
+const GROUPS: &[&[Command]] = &[
+    client::COMMANDS,
+    cluster::COMMANDS,
+    configuration::COMMANDS,
+    connection::COMMANDS,
+    introspection::COMMANDS,
+    list::COMMANDS,
+    memory::COMMANDS,
+    server::COMMANDS,
+    set::COMMANDS,
+    set_algebra::COMMANDS,
+];
 
 /// What a command does to the data; the names are Redis's COMMAND flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,4 +117,24 @@ pub struct Command {
     pub run: fn(&mut Call<'_>) -> CommandResult,
     /// `CONFIG GET` and kin; empty for most.
     pub subcommands: &'static [Command],
+}
+
+impl Command {
+    /// Whether it may be called with that many arguments, the name included.
+    pub fn takes(&self, count: usize) -> bool {
+        let least = self.arity.unsigned_abs() as usize;
+        if self.arity > 0 { count == least } else { count >= least }
+    }
+}
+
+/// Answers `CONTAINER HELP`: what there is, one line of usage and one of explanation each.
+fn help(reply: &mut Reply<'_>, container: &str, subcommands: &[(&str, &str)]) {
+    reply.array(3 + 2 * subcommands.len());
+    reply.simple(&format!("{container} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    for (usage, explanation) in subcommands {
+        reply.simple(usage);
+        reply.simple(&format!("    {explanation}"));
+    }
+    reply.simple("HELP");
+    reply.simple("    Print this help.");
 }

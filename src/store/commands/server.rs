@@ -1,24 +1,132 @@
-//! Commands about the server: INFO, CONFIG, COMMAND, TIME and their kin.
+//! Commands about the server that need no file of their own: TIME, ROLE, WAIT, INFO, and what tools ask at first.
 
-use super::{Call, Command, CommandResult, Flags, Keys};
+use super::{Call, Command, CommandResult, Flags, Keys, help, info};
+use crate::proto::resp::strict_integer;
+use crate::store::CommandError;
+
+const ANY_TIME: Flags = Flags::LOADING.and(Flags::STALE);
 
 /// This file's rows.
-pub const COMMANDS: &[Command] = &[Command {
-    name: "time",
-    arity: 1,
-    flags: Flags::FAST.and(Flags::LOADING).and(Flags::STALE),
-    keys: Keys::NONE,
-    group: "server",
-    summary: "Returns the server's time",
-    since: "2.6.0",
-    run: time,
-    subcommands: &[],
-}];
+pub const COMMANDS: &[Command] = &[
+    Command {
+        subcommands: &[
+            row("help", 2, ANY_TIME, "Lists the subcommands", "6.0.0", acl_usage),
+            row("users", 2, ANY_TIME, "Returns the names of all users", "6.0.0", acl_users),
+            row(
+                "whoami",
+                2,
+                ANY_TIME,
+                "Returns the name of this connection's user",
+                "6.0.0",
+                acl_whoami,
+            ),
+        ],
+        ..row("acl", -2, Flags(0), "A container for commands about users", "6.0.0", acl_usage)
+    },
+    row("info", -1, ANY_TIME, "Returns figures about the server by section", "1.0.0", info::info),
+    Command {
+        subcommands: &[
+            row("help", 2, ANY_TIME, "Lists the subcommands", "5.0.0", module_usage),
+            row("list", 2, ANY_TIME, "Returns the loaded modules", "4.0.0", module_list),
+        ],
+        ..row(
+            "module",
+            -2,
+            Flags(0),
+            "A container for commands about modules",
+            "4.0.0",
+            module_usage,
+        )
+    },
+    row("role", 1, ANY_TIME.and(Flags::FAST), "Returns the replication role", "2.8.12", role),
+    row("time", 1, ANY_TIME.and(Flags::FAST), "Returns the server's time", "2.6.0", time),
+    Command {
+        group: "generic",
+        ..row("wait", 3, Flags(0), "Returns how many replicas have the last write", "3.0.0", wait)
+    },
+];
+
+const fn row(
+    name: &'static str,
+    arity: i16,
+    flags: Flags,
+    summary: &'static str,
+    since: &'static str,
+    run: fn(&mut Call<'_>) -> CommandResult,
+) -> Command {
+    Command {
+        name,
+        arity,
+        flags,
+        keys: Keys::NONE,
+        group: "server",
+        summary,
+        since,
+        run,
+        subcommands: &[],
+    }
+}
 
 /// Seconds and microseconds; the store's time has milliseconds and stands still while a batch runs.
 fn time(call: &mut Call<'_>) -> CommandResult {
     call.reply.array(2);
     call.reply.bulk_integer((call.now_ms / 1000) as i64);
     call.reply.bulk_integer((call.now_ms % 1000 * 1000) as i64);
+    Ok(())
+}
+
+/// A primary without replicas.
+fn role(call: &mut Call<'_>) -> CommandResult {
+    call.reply.array(3);
+    call.reply.bulk(b"master");
+    call.reply.integer(0);
+    call.reply.array(0);
+    Ok(())
+}
+
+/// There are no replicas, so there is nothing to wait for.
+fn wait(call: &mut Call<'_>) -> CommandResult {
+    strict_integer(call.args.at(1)).ok_or(CommandError::NotInteger)?;
+    match strict_integer(call.args.at(2)) {
+        None => Err(CommandError::Text("ERR timeout is not an integer or out of range")),
+        Some(timeout) if timeout < 0 => Err(CommandError::Text("ERR timeout is negative")),
+        Some(_) => {
+            call.reply.integer(0);
+            Ok(())
+        }
+    }
+}
+
+fn acl_whoami(call: &mut Call<'_>) -> CommandResult {
+    call.reply.bulk(b"default");
+    Ok(())
+}
+
+fn acl_users(call: &mut Call<'_>) -> CommandResult {
+    call.reply.array(1);
+    call.reply.bulk(b"default");
+    Ok(())
+}
+
+fn acl_usage(call: &mut Call<'_>) -> CommandResult {
+    let lines = [
+        ("USERS", "List the names of all users."),
+        ("WHOAMI", "Return the current connection's user."),
+    ];
+    help(&mut call.reply, "ACL", &lines);
+    Ok(())
+}
+
+fn module_list(call: &mut Call<'_>) -> CommandResult {
+    call.reply.array(0);
+    Ok(())
+}
+
+fn module_usage(call: &mut Call<'_>) -> CommandResult {
+    help(
+        &mut call.reply,
+        "MODULE",
+        &[("LIST", "Return a list of loaded modules; there are none.")],
+    );
     Ok(())
 }

@@ -1,0 +1,349 @@
+//! COMMAND: the table of commands, told to clients.
+
+use super::{Call, Command, CommandId, CommandResult, Flags, Keys, help, table};
+use crate::store::{Args, CommandError, Reply, glob};
+
+const FLAGS: Flags = Flags::LOADING.and(Flags::STALE);
+
+/// This file's rows.
+pub const COMMANDS: &[Command] = &[Command {
+    subcommands: &[
+        row("count", 2, "Returns the number of commands", "2.8.13", count),
+        row("docs", -2, "Returns documentation about commands", "7.0.0", docs),
+        row("getkeys", -4, "Returns the keys of a command", "2.8.13", getkeys),
+        row("help", 2, "Lists the subcommands", "5.0.0", usage),
+        row("info", -2, "Returns details about commands", "2.8.13", info),
+        row("list", -2, "Returns the names of commands", "7.0.0", list),
+    ],
+    ..row("command", -1, "Returns details about all commands", "2.8.13", all)
+}];
+
+/// Flags' names in COMMAND's replies.
+const FLAG_NAMES: &[(Flags, &str)] = &[
+    (Flags::WRITE, "write"),
+    (Flags::READONLY, "readonly"),
+    (Flags::DENYOOM, "denyoom"),
+    (Flags::ADMIN, "admin"),
+    (Flags::NOSCRIPT, "noscript"),
+    (Flags::BLOCKING, "blocking"),
+    (Flags::LOADING, "loading"),
+    (Flags::STALE, "stale"),
+    (Flags::FAST, "fast"),
+    (Flags::NO_AUTH, "no_auth"),
+];
+
+const fn row(
+    name: &'static str,
+    arity: i16,
+    summary: &'static str,
+    since: &'static str,
+    run: fn(&mut Call<'_>) -> CommandResult,
+) -> Command {
+    let (flags, keys) = (FLAGS, Keys::NONE);
+    Command { name, arity, flags, keys, group: "server", summary, since, run, subcommands: &[] }
+}
+
+fn usage(call: &mut Call<'_>) -> CommandResult {
+    help(
+        &mut call.reply,
+        "COMMAND",
+        &[
+            ("(no subcommand)", "Return details about all commands."),
+            ("COUNT", "Return the total number of commands in this server."),
+            (
+                "DOCS [<command-name> ...]",
+                "Return documentation of commands, of all if none are given.",
+            ),
+            ("GETKEYS <full-command>", "Return the keys from a full command."),
+            (
+                "INFO [<command-name> ...]",
+                "Return details about commands, of all if none are given.",
+            ),
+            ("LIST [FILTERBY (MODULE|ACLCAT|PATTERN) <value>]", "Return a list of commands."),
+        ],
+    );
+    Ok(())
+}
+
+fn all(call: &mut Call<'_>) -> CommandResult {
+    let ids: Vec<CommandId> = table().top_level().collect();
+    call.reply.array(ids.len());
+    ids.into_iter().for_each(|id| detail(&mut call.reply, id));
+    Ok(())
+}
+
+fn count(call: &mut Call<'_>) -> CommandResult {
+    call.reply.integer(table().top_level().count() as i64);
+    Ok(())
+}
+
+fn info(call: &mut Call<'_>) -> CommandResult {
+    let names = call.args.from(2);
+    if names.is_empty() {
+        return all(call);
+    }
+    call.reply.array(names.len());
+    for name in names.iter() {
+        match find(name) {
+            Some(id) => detail(&mut call.reply, id),
+            None => call.reply.null_array(),
+        }
+    }
+    Ok(())
+}
+
+fn docs(call: &mut Call<'_>) -> CommandResult {
+    let names = call.args.from(2);
+    let ids: Vec<CommandId> = match names.len() {
+        0 => table().top_level().collect(),
+        _ => names.iter().filter_map(find).collect(),
+    };
+    call.reply.map(ids.len());
+    ids.into_iter().for_each(|id| document(&mut call.reply, id));
+    Ok(())
+}
+
+fn list(call: &mut Call<'_>) -> CommandResult {
+    let filter: Box<dyn Fn(CommandId) -> bool> = match call.args.len() {
+        2 => Box::new(|_| true),
+        5 if call.args.at(2).eq_ignore_ascii_case(b"filterby") => {
+            let value = call.args.at(4).to_ascii_lowercase();
+            match call.args.at(3).to_ascii_lowercase().as_slice() {
+                b"module" => Box::new(|_| false),
+                b"aclcat" => Box::new(move |id| {
+                    categories(table().row(id))
+                        .iter()
+                        .any(|category| category.as_bytes()[1..] == value)
+                }),
+                b"pattern" => {
+                    Box::new(move |id| glob::matches(&value, table().full_name(id).as_bytes()))
+                }
+                _ => return Err(CommandError::Syntax),
+            }
+        }
+        _ => return Err(CommandError::Syntax),
+    };
+    let ids: Vec<CommandId> = table().top_level().filter(|id| filter(*id)).collect();
+    call.reply.array(ids.len());
+    for id in ids {
+        call.reply.bulk(table().full_name(id).as_bytes());
+    }
+    Ok(())
+}
+
+fn getkeys(call: &mut Call<'_>) -> CommandResult {
+    let args = call.args.from(2);
+    let id = table().resolve(args);
+    if id == CommandId::UNKNOWN {
+        return Err(CommandError::Text("ERR Invalid command specified"));
+    }
+    let row = table().row(id);
+    if !row.takes(args.len()) {
+        return Err(CommandError::Text("ERR Invalid number of arguments specified for command"));
+    }
+    let keys = keys(row, args)
+        .filter(|keys| !keys.is_empty())
+        .ok_or(CommandError::Text("ERR The command has no key arguments"))?;
+    call.reply.array(keys.len());
+    keys.into_iter().for_each(|key| call.reply.bulk(args.at(key)));
+    Ok(())
+}
+
+/// The indexes of a command's keys; nothing if it never has any, or if their number makes no sense.
+pub(in crate::store) fn keys(row: &Command, args: Args<'_>) -> Option<Vec<usize>> {
+    if let Some(count_at) = key_count_index(row) {
+        let count: usize = std::str::from_utf8(args.get(count_at)?).ok()?.parse().ok()?;
+        let last = count_at.checked_add(count).filter(|last| *last < args.len())?;
+        return Some((count_at + 1..=last).collect());
+    }
+    let Keys { first, last, step } = row.keys;
+    if first == 0 {
+        return None;
+    }
+    let last = if last < 0 { args.len() as i64 + i64::from(last) } else { i64::from(last) };
+    Some((first as usize..=last.max(0) as usize).step_by(step as usize).collect())
+}
+
+/// Where commands whose keys are counted by an argument have that count.
+fn key_count_index(row: &Command) -> Option<usize> {
+    match row.name {
+        "lmpop" | "zmpop" | "sintercard" | "zintercard" | "zunion" | "zinter" | "zdiff" => Some(1),
+        "blmpop" | "bzmpop" | "eval" | "evalsha" | "eval_ro" | "evalsha_ro" | "fcall"
+        | "fcall_ro" => Some(2),
+        _ => None,
+    }
+}
+
+/// A command by `name` or `name|subcommand`.
+fn find(name: &[u8]) -> Option<CommandId> {
+    match memchr::memchr(b'|', name) {
+        None => table().lookup(name),
+        Some(bar) => {
+            let parent = table().lookup(&name[..bar])?;
+            table().subcommand(parent, &name[bar + 1..])
+        }
+    }
+}
+
+/// One command as COMMAND and COMMAND INFO describe it.
+fn detail(reply: &mut Reply<'_>, id: CommandId) {
+    let row = table().row(id);
+    let movable = key_count_index(row).is_some();
+    reply.array(10);
+    reply.bulk(table().full_name(id).as_bytes());
+    reply.integer(i64::from(row.arity));
+    let flags: Vec<&str> =
+        FLAG_NAMES.iter().filter(|(flag, _)| row.flags.has(*flag)).map(|(_, name)| *name).collect();
+    reply.set(flags.len() + usize::from(movable));
+    flags.into_iter().for_each(|name| reply.simple(name));
+    if movable {
+        reply.simple("movablekeys");
+    }
+    reply.integer(i64::from(row.keys.first));
+    reply.integer(i64::from(row.keys.last));
+    reply.integer(i64::from(row.keys.step));
+    let categories = categories(row);
+    reply.set(categories.len());
+    categories.iter().for_each(|category| reply.simple(category));
+    reply.set(0);
+    key_specification(reply, row);
+    let subcommands = subcommands(id);
+    reply.set(subcommands.len());
+    subcommands.into_iter().for_each(|id| detail(reply, id));
+}
+
+fn subcommands(parent: CommandId) -> Vec<CommandId> {
+    let names = table().row(parent).subcommands.iter();
+    names.filter_map(|row| table().subcommand(parent, row.name.as_bytes())).collect()
+}
+
+/// Where the keys are, in the form of Redis 7.
+fn key_specification(reply: &mut Reply<'_>, row: &Command) {
+    let Keys { first, last, step } = row.keys;
+    if first == 0 {
+        return reply.set(0);
+    }
+    reply.set(1);
+    reply.map(3);
+    reply.bulk(b"flags");
+    reply.set(1);
+    reply.simple(if row.flags.has(Flags::WRITE) { "RW" } else { "RO" });
+    reply.bulk(b"begin_search");
+    reply.map(2);
+    reply.bulk(b"type");
+    reply.bulk(b"index");
+    reply.bulk(b"spec");
+    reply.map(1);
+    reply.bulk(b"index");
+    reply.integer(i64::from(first));
+    reply.bulk(b"find_keys");
+    reply.map(2);
+    reply.bulk(b"type");
+    reply.bulk(b"range");
+    reply.bulk(b"spec");
+    reply.map(3);
+    reply.bulk(b"lastkey");
+    reply.integer(i64::from(if last < 0 { last } else { last - first }));
+    reply.bulk(b"keystep");
+    reply.integer(i64::from(step));
+    reply.bulk(b"limit");
+    reply.integer(0);
+}
+
+/// Access categories as Redis names them, derived from flags and group.
+fn categories(row: &Command) -> Vec<&'static str> {
+    let group = match row.group {
+        "string" => "@string",
+        "list" => "@list",
+        "set" => "@set",
+        "hash" => "@hash",
+        "sorted-set" | "sorted_set" => "@sortedset",
+        "generic" => "@keyspace",
+        "connection" => "@connection",
+        "transactions" => "@transaction",
+        "pubsub" => "@pubsub",
+        _ => "@slow",
+    };
+    let speed = if row.flags.has(Flags::FAST) { "@fast" } else { "@slow" };
+    let mut all: Vec<&'static str> = [
+        (Flags::WRITE, "@write"),
+        (Flags::READONLY, "@read"),
+        (Flags::ADMIN, "@admin"),
+        (Flags::ADMIN, "@dangerous"),
+        (Flags::BLOCKING, "@blocking"),
+    ]
+    .into_iter()
+    .filter(|(flag, _)| row.flags.has(*flag))
+    .map(|(_, name)| name)
+    .collect();
+    all.push(speed);
+    if group != "@slow" {
+        all.push(group);
+    }
+    all
+}
+
+fn document(reply: &mut Reply<'_>, id: CommandId) {
+    let row = table().row(id);
+    let subcommands = subcommands(id);
+    reply.bulk(table().full_name(id).as_bytes());
+    reply.map(3 + usize::from(!subcommands.is_empty()));
+    reply.bulk(b"summary");
+    reply.bulk(row.summary.as_bytes());
+    reply.bulk(b"since");
+    reply.bulk(row.since.as_bytes());
+    reply.bulk(b"group");
+    reply.bulk(row.group.as_bytes());
+    if !subcommands.is_empty() {
+        reply.bulk(b"subcommands");
+        reply.map(subcommands.len());
+        subcommands.into_iter().for_each(|id| document(reply, id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::commands::testing::{Client, check, check_resp3};
+
+    #[test]
+    fn keys_of_commands() {
+        check(&[
+            ("COMMAND GETKEYS LMOVE a b LEFT RIGHT", "*2 $1 a $1 b"),
+            ("COMMAND GETKEYS LMPOP 2 a b LEFT", "*2 $1 a $1 b"),
+            ("COMMAND GETKEYS LMPOP 9 a b LEFT", "-ERR The command has no key arguments"),
+            ("COMMAND GETKEYS MEMORY USAGE k", "*1 $1 k"),
+            ("COMMAND GETKEYS foo a b", "-ERR Invalid command specified"),
+            ("COMMAND GETKEYS lpush a", "-ERR Invalid number of arguments specified for command"),
+            ("COMMAND GETKEYS ping a", "-ERR The command has no key arguments"),
+        ]);
+    }
+
+    #[test]
+    fn details() {
+        let llen = "*10 $4 llen :2 *2 +readonly +fast :1 :1 :1 *3 +@read +@fast +@list *0 *1 *6 $5 flags *1 +RO \
+                    $12 begin_search *4 $4 type $5 index $4 spec *2 $5 index :1 $9 find_keys *4 $4 type $5 range $4 spec \
+                    *6 $7 lastkey :0 $7 keystep :1 $5 limit :0 *0";
+        check(&[
+            ("COMMAND INFO llen nothing", &format!("*2 {llen} *-1")),
+            ("COMMAND LIST FILTERBY PATTERN config", "*1 $6 config"),
+            ("COMMAND LIST FILTERBY foo x", "-ERR syntax error"),
+            ("COMMAND DOCS nothing", "*0"),
+        ]);
+        check_resp3(&[(
+            "COMMAND DOCS client|id nothing",
+            "%1 $9 client|id %3 $7 summary $31 Returns the connection's number $5 since $5 5.0.0 $5 group $10 connection",
+        )]);
+    }
+
+    #[test]
+    fn every_command_can_be_described() {
+        for line in ["COMMAND", "COMMAND DOCS", "COMMAND LIST", "COMMAND INFO"] {
+            let mut client = Client::resp3();
+            let mut reader = crate::proto::resp::ReplyReader::default();
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let reply = client.run_words(&words);
+            let read = reader.read(&reply).expect("a well-formed reply");
+            assert_eq!(read.map(|(_, len)| len), Some(reply.len()), "{line}");
+        }
+    }
+}
