@@ -51,6 +51,14 @@ impl<'a> Element<'a> {
         }
     }
 
+    /// The integer that the text is.
+    pub fn integer(&self) -> Option<i64> {
+        match *self {
+            Element::Bytes(text) => parse_integer(text),
+            Element::Integer(value) => Some(value),
+        }
+    }
+
     /// The element's text as bytes of its own.
     pub fn to_vec(&self) -> Vec<u8> {
         self.text(&mut itoa::Buffer::new()).to_vec()

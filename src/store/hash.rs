@@ -1,11 +1,13 @@
 //! The hash value: fields and values in one packed blob while it is small, then a table. Knows nothing of keys, clients
 //! or replies.
 
+use std::collections::BTreeMap;
+
 use super::Hasher;
 use super::element::Element;
 use super::entry::{Entry, EntryBox};
 use super::packed::Packed;
-use super::random::Random;
+use super::random::{Random, selection};
 use super::table::Table;
 use super::thresholds::Thresholds;
 use super::value::ValueRef;
@@ -142,6 +144,21 @@ impl Hash {
                 Some((field, packed.next(after)?.0))
             }
             Form::Table(table) => table.random(random).map(pair_of),
+        }
+    }
+
+    /// `count` different fields with their values, or all; each choice about as likely as any other.
+    pub fn sample(&self, count: usize, random: &mut Random) -> Vec<(Element<'_>, Element<'_>)> {
+        match &self.form {
+            // Few of many: drawn, and drawn again when drawn before.
+            Form::Table(table) if count < self.len() / 3 => {
+                let mut drawn = BTreeMap::new();
+                while drawn.len() < count {
+                    drawn.extend(table.random(random).map(|entry| (entry.key(), entry)));
+                }
+                drawn.into_values().map(pair_of).collect()
+            }
+            _ => selection(self.iter(), self.len(), count, random).collect(),
         }
     }
 

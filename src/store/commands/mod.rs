@@ -8,6 +8,7 @@ mod collection;
 mod configuration;
 pub mod connection;
 mod element_scan;
+pub mod hash;
 mod info;
 pub(super) mod introspection;
 pub mod list;
@@ -30,6 +31,7 @@ const GROUPS: &[&[Command]] = &[
     cluster::COMMANDS,
     configuration::COMMANDS,
     connection::COMMANDS,
+    hash::COMMANDS,
     introspection::COMMANDS,
     list::COMMANDS,
     memory::COMMANDS,
