@@ -4,6 +4,10 @@
 pub const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
 /// Receive buffers of a worker's pool (a power of two, as the kernel's buffer ring wants).
 pub const RECEIVE_BUFFERS: usize = 1024;
+/// With fewer receive buffers than this a worker is no use: it fails instead.
+pub const RECEIVE_BUFFERS_MIN: usize = 4;
+/// Message headers (1 KB each) that a ring keeps for the next gathered sends.
+pub const SPARE_MESSAGES_MAX: usize = 64;
 /// Chunks in one gathered send; `UIO_MAXIOV` is 1024, more than this gains nothing.
 pub const SEND_CHUNKS_MAX: usize = 64;
 /// An outbox that holds more than this many bytes stops the reading of its connection.

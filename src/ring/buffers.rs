@@ -14,12 +14,10 @@ use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 
 use super::Received;
-use crate::limits::RECEIVE_BUFFER_BYTES;
+use crate::limits::{RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS_MIN};
 
 /// The only buffer group.
 pub(super) const GROUP: u16 = 0;
-/// With less than this a worker is no use: fail instead.
-const BUFFERS_MIN: usize = 4;
 
 /// Must outlive the ring it is registered with.
 pub(super) struct BufferPool {
@@ -36,10 +34,13 @@ pub(super) struct BufferPool {
 impl BufferPool {
     /// Maps and registers `wanted` buffers, or a half, a quarter ... of them when memory is short.
     pub(super) fn register(ring: &IoUring, wanted: usize) -> io::Result<BufferPool> {
-        let mut count = wanted.next_power_of_two().clamp(BUFFERS_MIN, 1 << 15);
+        let mut count = wanted.next_power_of_two().clamp(RECEIVE_BUFFERS_MIN, 1 << 15);
         loop {
             match BufferPool::register_exactly(ring, count) {
-                Err(error) if error.raw_os_error() == Some(libc::ENOMEM) && count > BUFFERS_MIN => {
+                Err(error)
+                    if error.raw_os_error() == Some(libc::ENOMEM)
+                        && count > RECEIVE_BUFFERS_MIN =>
+                {
                     count /= 2;
                 }
                 outcome => return outcome,

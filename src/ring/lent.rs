@@ -11,10 +11,7 @@ use std::os::fd::OwnedFd;
 
 use super::socket::RawAddress;
 use super::{Chunks, Token};
-use crate::limits::{CONNECTIONS_PER_WORKER_MAX, SEND_CHUNKS_MAX};
-
-/// Message headers kept for the next gathered sends (1 KB each).
-const SPARE_MESSAGES_MAX: usize = 64;
+use crate::limits::{CONNECTIONS_PER_WORKER_MAX, SEND_CHUNKS_MAX, SPARE_MESSAGES_MAX};
 
 /// All sends in flight.
 #[derive(Default)]

@@ -136,12 +136,13 @@ pub struct Received {
 /// The kernel's answer to an [`Op`].
 #[derive(Debug)]
 pub enum Completion {
-    /// A new connection (or an error: `EMFILE`, `ECANCELED`, ...). `more == false`: the accept has ended, re-arm it.
+    /// A new connection (or an error: `EMFILE`, `ECANCELED`, ...). `more == false`: the accept has ended, re-arm it;
+    /// after `EMFILE` or `ENFILE` not before a descriptor was closed or some time has passed, or it spins.
     Accepted { token: Token, result: Result<Fd, Errno>, more: bool },
     /// The dial's outcome; on an error the driver has already closed the socket.
     Connected { token: Token, result: Result<Fd, Errno> },
     /// Bytes, `Ok(None)` for the end of the peer's stream, or an error (`ENOBUFS`: no pool buffer was free; re-arm
-    /// when some came back). `more == false`: the receive has ended.
+    /// when [`Driver::buffers_free`] isn't 0, which may be now). `more == false`: the receive has ended.
     Received { token: Token, result: Result<Option<Received>, Errno>, more: bool },
     /// The chunks come home with the number of bytes that were sent now (not counting `chunks.sent`).
     Sent { token: Token, result: Result<usize, Errno>, chunks: Chunks },

@@ -177,10 +177,22 @@ fn a_peer_that_does_not_read_stops_the_reading() {
 
 #[test]
 fn connects_or_says_why_not() {
+    connects_on("127.0.0.1:0");
+    if TcpListener::bind("[::1]:0").is_ok() {
+        connects_on("[::1]:0");
+    } else {
+        eprintln!("skipped: this machine has no IPv6");
+    }
+}
+
+fn connects_on(loopback: &str) {
     let Some(mut uring) = ring(&Options::default()) else { return };
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind(loopback).unwrap();
     let address = listener.local_addr().unwrap();
-    let vacant = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // The port of a connection's first end: taken, so that nobody else listens there.
+    let taken = TcpStream::connect(address).unwrap();
+    listener.accept().unwrap();
+    let vacant = taken.local_addr().unwrap();
     let (good, bad) = (token(OpKind::Connect, 1), token(OpKind::Connect, 2));
     let ops =
         vec![Op::Connect { address, token: good }, Op::Connect { address: vacant, token: bad }];
@@ -478,10 +490,8 @@ fn a_dropped_ring_ends_what_is_in_flight() {
             Op::Send { fd, chunks, token: token(OpKind::Send, 2) },
         ];
         uring.turn(&mut ops, Wait::No, &mut Vec::new()).unwrap();
-        let before_ns = clock::now().monotonic_ns;
         drop(uring);
-        assert!(clock::now().monotonic_ns - before_ns < 1_900_000_000, "the kernel didn't let go");
-        assert_eq!(Arc::strong_count(&shared), 1);
+        assert_eq!(Arc::strong_count(&shared), 1, "leaked: the kernel didn't let go");
         peer.write_all(b"still connected").unwrap();
     }
 }
