@@ -34,6 +34,28 @@ pub const WORKERS_MAX: usize = 256;
 pub const LINE_BYTES_MAX: usize = 1024 * 1024;
 /// A parked connection's unread input; reading stops there.
 pub const INPUT_HIGH_BYTES: usize = 1024 * 1024;
+/// An idle connection's input buffer of more than this is given back.
+pub const INPUT_KEEP_BYTES: usize = 16 * 1024;
+/// How long a peer may take to end its side after we ended ours, in milliseconds.
+pub const LINGER_MS: u64 = 1000;
+/// How long a dial may take, in milliseconds.
+pub const DIAL_TIMEOUT_MS: u64 = 5000;
+/// The first pause before a client runtime dials again, in milliseconds.
+pub const RECONNECT_MIN_MS: u64 = 100;
+/// The longest such pause, in milliseconds.
+pub const RECONNECT_MAX_MS: u64 = 30_000;
+/// A pause in accepting when there is no file descriptor left, in milliseconds.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+/// How long handlers of a replaced generation may go on waiting, in milliseconds.
+pub const GENERATION_DRAIN_MS: u64 = 30_000;
+/// How often batches of one turn run, each round after the commands that waited for the last one.
+pub const CACHE_ROUNDS_PER_TURN: usize = 4;
+/// A cache in use is looked after this often, in milliseconds.
+pub const CACHE_MAINTAIN_MS: u64 = 100;
+/// A cache that only waits for expiries is looked after this often, in milliseconds.
+pub const CACHE_MAINTAIN_IDLE_MS: u64 = 1000;
+/// How often the VMs of a worker run in one turn before the ring has its turn again.
+pub const APP_ROUNDS_PER_TURN: usize = 8;
 /// A frame between the command line and the daemon.
 pub const CONTROL_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Instructions that a command or console line of the control VM may run without waiting: about half a second.

@@ -3,4 +3,5 @@
 //! Must not know: connections, runtimes, stores, Lua.
 
 pub mod control;
+pub mod framing;
 pub mod resp;

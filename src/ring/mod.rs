@@ -176,6 +176,11 @@ pub trait Driver {
     /// The time of the last turn.
     fn now(&self) -> Now;
 
+    /// Nanoseconds on the monotonic clock at this very moment, for measuring a piece of a turn.
+    fn precise_ns(&self) -> u64 {
+        self.now().monotonic_ns
+    }
+
     /// Submits and drains `ops`, waits for at least one completion or `wait`, and appends what came to `completions`.
     ///
     /// # Errors

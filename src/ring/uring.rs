@@ -294,6 +294,10 @@ impl Uring {
 }
 
 impl Driver for Uring {
+    fn precise_ns(&self) -> u64 {
+        clock::now().monotonic_ns
+    }
+
     fn now(&self) -> Now {
         self.now
     }

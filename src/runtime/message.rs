@@ -4,6 +4,7 @@
 //! the answer repeats.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,7 +36,9 @@ pub enum ToWorker {
     /// Stop accepting from this fd; answer [`FromWorker::Unlistened`] when nothing is in flight on it.
     Unlisten { request: u64, runtime: RuntimeId },
     /// An accepted connection, handed over by the accepting worker.
-    Adopt { runtime: RuntimeId, fd: Fd },
+    Adopt { runtime: RuntimeId, fd: Fd, peer: SocketAddr },
+    /// Close one connection after its last bytes.
+    CloseConnection { connection: ConnectionId },
     /// Close the runtime's connections after at most `drain_ms`, run `on_stop`, answer [`FromWorker::Stopped`].
     Stop { request: u64, runtime: RuntimeId, drain_ms: u64 },
     /// Send a message to one of the runtime's connections or to all of them. `request` 0 wants no answer;
@@ -124,7 +127,10 @@ impl<T> Default for Inbox<T> {
 impl<T> Inbox<T> {
     /// Says how to wake the reader; messages sent before are seen at its first turn.
     pub fn attach(&self, wake: Arc<dyn Wake>) {
-        *self.wake.lock() = Some(wake);
+        *self.wake.lock() = Some(Arc::clone(&wake));
+        if !self.queue.lock().is_empty() {
+            wake.wake();
+        }
     }
 
     /// Appends a message and wakes the reader if the queue was empty.

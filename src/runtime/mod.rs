@@ -3,8 +3,18 @@
 //! `config` is the one table of their fields; the folders hold the behaviour of each type on one worker.
 //! Must not know: the control thread, the command line.
 
+pub mod apps;
+pub mod cache;
+pub mod client;
 pub mod config;
+pub mod connection;
+pub mod flow;
+pub mod instance;
+pub mod local;
 pub mod message;
+pub mod place;
+pub mod proxy;
+pub mod server;
 pub mod stats;
 pub mod stores;
 
@@ -13,17 +23,7 @@ use std::sync::Arc;
 pub use stats::RuntimeStats;
 
 pub use crate::id::{AppId, RuntimeId, RuntimeKind};
-
-/// Which bytes make a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// Ends with a newline; a carriage return before it is dropped.
-    Lines,
-    /// Whatever one read brings.
-    Raw,
-    /// A big-endian length of this many bytes (1, 2 or 4), then that many bytes.
-    Length(u8),
-}
+pub use crate::proto::framing::Framing;
 
 /// Who may speak on a server or client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,7 +22,6 @@ pub mod hasher;
 pub mod instance;
 pub mod keyspace;
 pub mod list;
-pub mod long_double;
 pub mod number;
 pub mod packed;
 pub mod random;

@@ -1,0 +1,486 @@
+//! The apps that live on a worker: which generation of each runs, and the way of events in and actions out.
+//!
+//! A connection belongs to the generation that has seen it last. It meets a newer one at its next event, unless its
+//! handler waits in the older one: then it stays there until that handler has ended.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::id::{AppId, ConnectionId, RuntimeId};
+use crate::limits;
+use crate::lua::vm::AppVm;
+use crate::lua::{Action, AppSource, Binding, Handlers, Host, Stores, WatchSlot};
+use crate::ring::timers::TimerId;
+
+use super::connection::{Pause, Phase, Role};
+use super::local::{Local, TimerEvent};
+use super::message::{FromWorker, Recipients};
+use super::stats::StatsCell;
+use super::{Placement, cache, proxy, server};
+
+/// How far a generation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Evaluated, not yet serving.
+    Prepared,
+    /// Serving.
+    Running,
+    /// Finishing what waits in it; ends at the latest when the monotonic clock says so, in milliseconds.
+    Draining { until_ms: u64 },
+}
+
+/// One generation of an app.
+pub struct Hosted {
+    app: AppId,
+    generation: u32,
+    name: String,
+    stage: Stage,
+    vm: AppVm,
+    timers: BTreeMap<u64, TimerId>,
+}
+
+/// All generations on one worker.
+pub struct Apps {
+    slots: Vec<Option<Hosted>>,
+    /// Closed connections whose VM was busy when they closed.
+    late_closes: Vec<(usize, ConnectionId)>,
+    /// Connections whose handler has just ended.
+    unparked: Vec<u32>,
+    stores: Rc<dyn Stores>,
+    watch: Arc<WatchSlot>,
+}
+
+impl Apps {
+    /// No apps yet.
+    pub fn new(stores: Rc<dyn Stores>, watch: Arc<WatchSlot>) -> Apps {
+        Apps { slots: Vec::new(), late_closes: Vec::new(), unparked: Vec::new(), stores, watch }
+    }
+
+    fn find(&self, wanted: impl Fn(&Hosted) -> bool) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.as_ref().is_some_and(&wanted))
+    }
+
+    fn running(&self, app: AppId) -> Option<usize> {
+        self.find(|hosted| hosted.app == app && hosted.stage == Stage::Running)
+    }
+
+    fn generation(&self, app: AppId, generation: u32) -> Option<usize> {
+        self.find(|hosted| hosted.app == app && hosted.generation == generation)
+    }
+
+    /// The running VM of an app.
+    pub fn running_vm(&mut self, app: AppId) -> Option<&mut AppVm> {
+        let index = self.running(app)?;
+        self.slots[index].as_mut().map(|hosted| &mut hosted.vm)
+    }
+
+    /// A certain generation's VM.
+    pub fn vm(&mut self, app: AppId, generation: u32) -> Option<&mut AppVm> {
+        let index = self.generation(app, generation)?;
+        self.slots[index].as_mut().map(|hosted| &mut hosted.vm)
+    }
+
+    /// Whether some VM has events or ready tasks.
+    pub fn have_work(&self) -> bool {
+        self.slots.iter().flatten().any(|hosted| hosted.vm.has_work())
+    }
+}
+
+impl Local {
+    /// Builds a generation beside the running one and answers what it defines.
+    pub fn prepare_app(&mut self, request: u64, app: AppId, source: Arc<AppSource>) {
+        let host = Host {
+            worker: self.worker,
+            stores: Rc::clone(&self.apps.stores),
+            seed: self.random.next_u64(),
+            watch: Arc::clone(&self.apps.watch),
+        };
+        let (result, modules) = AppVm::load(Arc::clone(&source), host, self.now);
+        let result = result.map(|vm| {
+            let definitions = vm.definitions().clone();
+            let hosted = Hosted {
+                app,
+                generation: source.generation,
+                name: source.name.clone(),
+                stage: Stage::Prepared,
+                vm,
+                timers: BTreeMap::new(),
+            };
+            match self.apps.slots.iter().position(Option::is_none) {
+                Some(free) => self.apps.slots[free] = Some(hosted),
+                None => self.apps.slots.push(Some(hosted)),
+            }
+            definitions
+        });
+        self.control.send(FromWorker::Prepared { request, result, modules });
+    }
+
+    /// Makes a prepared generation the running one.
+    pub fn commit_app(
+        &mut self,
+        request: u64,
+        app: AppId,
+        generation: u32,
+        placements: Vec<Placement>,
+    ) {
+        let result = self.try_commit(app, generation, placements);
+        if result.is_err() {
+            self.discard_app(app, generation);
+        }
+        self.control.send(FromWorker::Committed { request, result });
+    }
+
+    fn try_commit(
+        &mut self,
+        app: AppId,
+        generation: u32,
+        placements: Vec<Placement>,
+    ) -> Result<(), crate::error::ScriptError> {
+        let gone = || crate::error::ScriptError {
+            message: format!("generation {generation} was never prepared on this worker"),
+            ..Default::default()
+        };
+        let new = self.apps.generation(app, generation).ok_or_else(gone)?;
+        let old = self.apps.running(app).filter(|old| *old != new);
+        let state = match old.and_then(|old| self.apps.slots[old].as_mut()) {
+            Some(old) => Some(old.vm.export_state()?),
+            None => None,
+        };
+        let bindings: Vec<Binding> = placements
+            .iter()
+            .filter_map(|placement| {
+                let (_, definition) = placement.app.filter(|(owner, _)| *owner == app)?;
+                Some(Binding {
+                    definition,
+                    runtime: placement.id,
+                    name: placement.config.name.clone(),
+                    port: placement.config.listen.map_or(0, |address| address.port()),
+                })
+            })
+            .collect();
+        let now = self.now;
+        let hosted = self.apps.slots[new].as_mut().ok_or_else(gone)?;
+        hosted.vm.commit(&bindings, state, now)?;
+        hosted.stage = Stage::Running;
+        if let Some(old) = old.and_then(|old| self.apps.slots[old].as_mut()) {
+            old.vm.retire();
+            old.stage =
+                Stage::Draining { until_ms: now.monotonic_ms() + limits::GENERATION_DRAIN_MS };
+            for timer in std::mem::take(&mut old.timers).into_values() {
+                self.timers.cancel(timer);
+            }
+        }
+        for placement in placements {
+            self.place(placement);
+        }
+        Ok(())
+    }
+
+    /// Forgets a generation that never served.
+    pub fn discard_app(&mut self, app: AppId, generation: u32) {
+        if let Some(index) = self.apps.generation(app, generation)
+            && self.apps.slots[index].as_ref().is_some_and(|h| h.stage == Stage::Prepared)
+        {
+            self.apps.slots[index] = None;
+        }
+    }
+
+    /// The app ends: what still waits in it has the drain time.
+    pub fn drop_app(&mut self, app: AppId) {
+        let until_ms = self.now.monotonic_ms() + limits::GENERATION_DRAIN_MS;
+        for hosted in self.apps.slots.iter_mut().flatten().filter(|hosted| hosted.app == app) {
+            if !matches!(hosted.stage, Stage::Draining { .. }) {
+                hosted.vm.retire();
+                hosted.stage = Stage::Draining { until_ms };
+            }
+            for timer in std::mem::take(&mut hosted.timers).into_values() {
+                self.timers.cancel(timer);
+            }
+        }
+    }
+
+    /// Closes generations in which nothing waits any more.
+    pub fn close_drained(&mut self) {
+        let now_ms = self.now.monotonic_ms();
+        for index in 0..self.apps.slots.len() {
+            let Some(hosted) = &self.apps.slots[index] else { continue };
+            let Stage::Draining { until_ms } = hosted.stage else { continue };
+            let idle = hosted.vm.waiting() == 0 && !hosted.vm.has_work();
+            if !idle && now_ms < until_ms {
+                continue;
+            }
+            let (app, generation) = (hosted.app, hosted.generation);
+            self.release_parked(app, generation);
+            self.apps.slots[index] = None;
+            self.control.send(FromWorker::GenerationEnded { app, generation });
+        }
+    }
+
+    /// When a draining generation must end although something still waits in it.
+    pub fn next_drain_ns(&self) -> Option<u64> {
+        let deadlines = self.apps.slots.iter().flatten().filter_map(|hosted| match hosted.stage {
+            Stage::Draining { until_ms } => Some(until_ms * 1_000_000),
+            _ => None,
+        });
+        deadlines.min()
+    }
+
+    fn release_parked(&mut self, app: AppId, generation: u32) {
+        let slots: Vec<u32> = self.connections.slots().collect();
+        for slot in slots {
+            let connection = self.connections.at(slot);
+            let (index, here) = (connection.instance, connection.generation == generation);
+            if connection.parked && here && self.instance_at(index).app() == Some(app) {
+                self.unpark(slot);
+            }
+        }
+    }
+
+    /// The handlers of a runtime in the generation that runs.
+    pub fn handlers_of(&mut self, app: Option<AppId>, runtime: RuntimeId) -> Handlers {
+        let vm = app.and_then(|app| self.apps.running_vm(app));
+        vm.map_or(Handlers::default(), |vm| vm.handlers(runtime))
+    }
+
+    /// The VM for an event of a connection: the running generation's, introduced to the connection if it is new to it.
+    fn vm_of(&mut self, slot: u32) -> Option<(&mut AppVm, RuntimeId, ConnectionId)> {
+        let connection = self.connections.at(slot);
+        let (id, peer, seen) = (connection.id, connection.peer, connection.generation);
+        let instance = self.instances[connection.instance].as_ref()?;
+        let (app, runtime) = (instance.app()?, instance.placement.id);
+        let index = self.apps.running(app)?;
+        let hosted = self.apps.slots[index].as_mut()?;
+        if seen != hosted.generation {
+            if seen == 0 {
+                hosted.vm.on_open(runtime, id, peer);
+            } else {
+                hosted.vm.on_adopt(runtime, id, peer);
+            }
+            self.connections.at(slot).generation = hosted.generation;
+        }
+        Some((&mut hosted.vm, runtime, id))
+    }
+
+    /// A connection has opened: its app meets it.
+    pub fn tell_app_open(&mut self, slot: u32) {
+        self.vm_of(slot);
+    }
+
+    /// A message came.
+    pub fn tell_app_message(&mut self, slot: u32, message: &[u8]) {
+        if let Some((vm, runtime, id)) = self.vm_of(slot) {
+            vm.on_message(runtime, id, message);
+        }
+    }
+
+    /// Where shall a proxied client go?
+    pub fn tell_app_route(&mut self, slot: u32) {
+        let index = self.connections.at(slot).instance;
+        let listen = self.instance_at(index).config().listen;
+        let peer = self.connections.at(slot).peer;
+        match self.vm_of(slot) {
+            Some((vm, runtime, id)) => vm.on_route(runtime, id, peer, listen.unwrap_or(peer)),
+            None => proxy::on_route(self, slot, crate::lua::Route::Refused),
+        }
+    }
+
+    /// A connection has ended. The generation that knows it hears of it; one that never met it doesn't.
+    pub fn tell_app_close(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        let (id, generation, index) = (connection.id, connection.generation, connection.instance);
+        if generation == 0 {
+            return;
+        }
+        let Some(app) = self.instance_at(index).app() else { return };
+        match self.apps.generation(app, generation) {
+            Some(at) => {
+                if let Some(hosted) = self.apps.slots[at].as_mut() {
+                    hosted.vm.on_close(id);
+                }
+            }
+            None => {
+                // Its VM is out of its slot while its actions are carried out.
+                let busy = self.apps.slots.iter().position(Option::is_none);
+                self.apps.late_closes.push((busy.unwrap_or(0), id));
+            }
+        }
+    }
+
+    /// A script's timer is due.
+    pub fn on_script_timer(&mut self, app: AppId, generation: u32, timer: u64) {
+        if let Some(index) = self.apps.generation(app, generation)
+            && let Some(hosted) = self.apps.slots[index].as_mut()
+        {
+            hosted.timers.remove(&timer);
+            hosted.vm.on_timer(timer);
+        }
+    }
+
+    /// Runs all VMs that have something to do and carries out what they ask for, until nothing is left or the turn has
+    /// had its share.
+    pub fn run_apps(&mut self) {
+        for _ in 0..limits::APP_ROUNDS_PER_TURN {
+            let mut worked = false;
+            for index in 0..self.apps.slots.len() {
+                let busy = self.apps.slots[index].as_ref().is_some_and(|h| h.vm.has_work());
+                if busy {
+                    worked = true;
+                    self.run_app(index);
+                }
+            }
+            if !worked {
+                break;
+            }
+        }
+    }
+
+    fn run_app(&mut self, index: usize) {
+        let Some(mut hosted) = self.apps.slots[index].take() else { return };
+        hosted.vm.run(self.now);
+        let mut actions = hosted.vm.take_actions();
+        for action in actions.drain(..) {
+            self.carry_out(&mut hosted, action);
+        }
+        hosted.vm.end_turn(actions);
+        let mut late = std::mem::take(&mut self.apps.late_closes);
+        for (_, connection) in late.drain(..) {
+            hosted.vm.on_close(connection);
+        }
+        self.apps.late_closes = late;
+        self.apps.slots[index] = Some(hosted);
+        let mut unparked = std::mem::take(&mut self.apps.unparked);
+        for slot in unparked.drain(..) {
+            self.unpark(slot);
+        }
+        self.apps.unparked = unparked;
+    }
+
+    fn carry_out(&mut self, hosted: &mut Hosted, action: Action) {
+        match action {
+            Action::Send { connection, start, len } => {
+                if let Some(slot) = self.own_connection(hosted.app, connection) {
+                    self.send_message(slot, hosted.vm.bytes(start, len));
+                } else if connection.worker() != self.worker {
+                    self.send_abroad(hosted.app, connection, hosted.vm.bytes(start, len));
+                }
+            }
+            Action::Broadcast { runtime, except, start, len } => {
+                let to = except.map_or(Recipients::All, Recipients::AllBut);
+                if let Some(&index) = self.index.get(&runtime) {
+                    self.broadcast(index, to, hosted.vm.bytes(start, len));
+                }
+            }
+            Action::Close { connection } => {
+                if let Some(slot) = self.own_connection(hosted.app, connection) {
+                    self.close_after_flush(slot);
+                }
+            }
+            Action::Park { connection, parked } => {
+                if let Some(slot) = self.own_connection(hosted.app, connection) {
+                    if parked {
+                        self.connections.at(slot).parked = true;
+                    } else {
+                        self.apps.unparked.push(slot);
+                    }
+                }
+            }
+            Action::Timer { timer, delay_ms } => {
+                let (app, generation) = (hosted.app, hosted.generation);
+                let event = TimerEvent::Script { app, generation, timer };
+                hosted.timers.insert(timer, self.timers.insert(self.now, delay_ms, event));
+            }
+            Action::CancelTimer { timer } => {
+                if let Some(timer) = hosted.timers.remove(&timer) {
+                    self.timers.cancel(timer);
+                }
+            }
+            Action::Route { connection, route } => {
+                if let Some(slot) = self.own_connection(hosted.app, connection) {
+                    proxy::on_route(self, slot, route);
+                }
+            }
+            other => self.report(hosted, other),
+        }
+    }
+
+    /// Actions that are news for the control thread.
+    fn report(&mut self, hosted: &Hosted, action: Action) {
+        let (worker, app, generation) = (self.worker, hosted.app, hosted.generation);
+        match action {
+            Action::Daemon { task, verb, arguments } => self.control.send(FromWorker::Daemon {
+                worker,
+                app,
+                generation,
+                task,
+                verb,
+                arguments,
+            }),
+            Action::Evaluated { request, reply } => {
+                self.control.send(FromWorker::Evaluated { request, reply });
+            }
+            Action::Output { request, frame } => {
+                self.control.send(FromWorker::Output { request, frame });
+            }
+            Action::Log { level, runtime, text } => {
+                let name = runtime.and_then(|id| Some(self.instance(id)?.config().name.clone()));
+                self.log(level, name.as_deref().unwrap_or(&hosted.name), text);
+            }
+            Action::Failed { runtime } => {
+                if let Some(instance) = runtime.and_then(|runtime| self.instance(runtime)) {
+                    StatsCell::add(&instance.cell(worker).script_errors, 1);
+                }
+            }
+            Action::StopEnded { runtime } => {
+                if let Some(&index) = self.index.get(&runtime) {
+                    if let Some(stopping) = &mut self.instance_at(index).stopping {
+                        stopping.handler = false;
+                    }
+                    self.close_members(index, false);
+                    self.check_stopped(index);
+                }
+            }
+            // The others are carried out on this worker.
+            _ => {}
+        }
+    }
+
+    /// The slot of a connection that belongs to a runtime of this app: scripts can't name any other.
+    fn own_connection(&mut self, app: AppId, connection: ConnectionId) -> Option<u32> {
+        let slot = self.connections.slot_of(connection)?;
+        let index = self.connections.at(slot).instance;
+        (self.instance_at(index).app() == Some(app)).then_some(slot)
+    }
+
+    fn send_abroad(&mut self, app: AppId, connection: ConnectionId, bytes: &[u8]) {
+        let Some(inbox) = self.workers.get(usize::from(connection.worker())) else { return };
+        let runtimes = self.instances.iter().flatten().filter(|i| i.app() == Some(app));
+        for instance in runtimes {
+            inbox.send(super::message::ToWorker::Send {
+                request: 0,
+                runtime: instance.placement.id,
+                to: Recipients::One(connection),
+                bytes: bytes.into(),
+            });
+        }
+    }
+
+    /// A connection's handler has ended: what came meanwhile is parsed now.
+    pub fn unpark(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        connection.parked = false;
+        if connection.phase != Phase::Open {
+            return;
+        }
+        let read_ended = connection.read_ended;
+        if matches!(connection.role, Role::Server | Role::Client) && !connection.input.is_empty() {
+            server::parse_input(self, slot, 0);
+        }
+        self.resume(slot, Pause::PARKED);
+        if read_ended
+            && self.connections.get(slot).is_some_and(|c| !c.parked && !cache::has_unrun(c))
+        {
+            self.half_closed.push(slot);
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! The cache runtime's front: RESP connections of one worker, their commands of a turn run as one batch under the
+//! store's lock.
+//!
+//! Commands are parsed where the kernel put them; such a buffer is held until its batch has run. The start of a command
+//! that isn't complete moves to the connection's input, and so does what waits: behind AUTH, or behind replies that the
+//! peer doesn't take.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::id::{ConnectionId, RuntimeId};
+use crate::limits;
+use crate::proto::resp::RequestParser;
+use crate::ring::{Driver, Received};
+use crate::store::batch::{Batch, Clients, Progress, Stop, Turn};
+use crate::store::clients::{Client, Delivery};
+use crate::store::{Session, SharedStore};
+
+use super::RuntimeKind;
+use super::connection::{Connection, Connections, Pause, Phase, Role};
+use super::local::{Local, TimerEvent};
+use super::message::ToWorker;
+use super::stats::StatsCell;
+
+/// One client of a cache.
+pub struct CacheClient {
+    session: Session,
+    parser: RequestParser,
+    /// Bytes of the connection's input that are commands of the batch.
+    parsed: usize,
+    /// It has commands in the batch.
+    in_batch: bool,
+    /// It must be parsed again when the batch has run (it had to authenticate first).
+    again: bool,
+    /// Its replies piled up: its input waits until they are gone.
+    full: bool,
+}
+
+/// What one worker keeps for one cache.
+pub struct CacheState {
+    store: Arc<SharedStore>,
+    batch: Batch,
+    /// The slots with commands in the batch.
+    clients: Vec<u32>,
+    /// Commands ran since the last maintenance.
+    active: bool,
+    /// The maintenance timer is set.
+    timed: bool,
+}
+
+/// The turn's commands on one worker.
+#[derive(Default)]
+pub struct CacheTurn {
+    /// Kernel buffers whose commands haven't run.
+    held: Vec<HeldBuffer>,
+    /// Instances with a batch to run.
+    waiting: Vec<usize>,
+    /// Stops that the running batch reports.
+    stops: Vec<(u32, Stop)>,
+}
+
+struct HeldBuffer {
+    received: Received,
+    client: u32,
+    /// Bytes of whole commands; what followed was copied to the input.
+    consumed: usize,
+}
+
+impl CacheTurn {
+    /// Whether a batch couldn't get its lock and waits for the next turn.
+    pub fn has_work(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}
+
+/// Sources at or above this are places in the connection's input.
+const INPUT: u32 = 1 << 31;
+
+/// A client that has just connected.
+pub fn role(local: &mut Local, index: usize, peer: SocketAddr) -> Option<Role> {
+    let now_ms = local.now.unix_ms;
+    let connection = local.connections.next_id()?.bits();
+    let instance = local.instance_at(index);
+    let listen = instance.config().listen;
+    let state = instance.cache.as_mut()?;
+    let client = Client {
+        connection,
+        address: peer.to_string(),
+        local_address: listen.map_or_else(String::new, |address| address.to_string()),
+        ..Client::default()
+    };
+    let session = state.store.connect(client, now_ms);
+    Some(Role::Cache(Box::new(CacheClient {
+        session,
+        parser: RequestParser::default(),
+        parsed: 0,
+        in_batch: false,
+        again: false,
+        full: false,
+    })))
+}
+
+/// What an instance of a cache starts with.
+pub fn state(placement: &super::Placement) -> Option<Box<CacheState>> {
+    let store = placement.store.clone().filter(|_| placement.config.kind == RuntimeKind::Cache)?;
+    Some(Box::new(CacheState {
+        store,
+        batch: Batch::default(),
+        clients: Vec::new(),
+        active: false,
+        timed: false,
+    }))
+}
+
+/// Whether commands of a connection have been read and not run.
+pub fn has_unrun(connection: &Connection) -> bool {
+    match &connection.role {
+        Role::Cache(client) => client.in_batch || client.full,
+        _ => false,
+    }
+}
+
+/// Takes bytes for a cache's connection. Gives the buffer back when its commands must stay in it until they have run.
+pub fn on_received(local: &mut Local, driver: &mut dyn Driver, slot: u32, received: Received) {
+    let worker = local.worker;
+    let connection = local.connections.at(slot);
+    if connection.phase != Phase::Open {
+        return driver.recycle(received);
+    }
+    let index = connection.instance;
+    let cell = local.instance_at(index).cell(worker);
+    StatsCell::add(&cell.bytes_in, u64::from(received.bytes));
+    let (free, of) = driver.buffers_free();
+    let connection = local.connections.at(slot);
+    let Connection { role: Role::Cache(client), input, .. } = connection else {
+        return driver.recycle(received);
+    };
+    let in_place = input.is_empty() && !client.full && !client.again && free * 4 > of;
+    if !in_place {
+        let expected = client.parser.bytes_expected() + client.parsed;
+        input.reserve(expected.saturating_sub(input.len()).max(received.bytes as usize));
+        input.extend_from_slice(driver.received(&received));
+        driver.recycle(received);
+        if !client.full && !client.again {
+            parse_input(local, slot);
+        } else if input.len() > limits::INPUT_HIGH_BYTES {
+            local.pause(slot, Pause::BATCH);
+        }
+        return;
+    }
+    let source = local.cache.held.len() as u32;
+    let bytes = driver.received(&received);
+    let progress = parse(local, slot, source, bytes);
+    let consumed = progress.consumed;
+    let connection = local.connections.at(slot);
+    connection.input.extend_from_slice(&bytes[consumed..]);
+    if has_unrun(connection) {
+        local.cache.held.push(HeldBuffer { received, client: slot, consumed });
+    } else {
+        driver.recycle(received);
+    }
+}
+
+/// Adds what the connection's input holds to the batch.
+fn parse_input(local: &mut Local, slot: u32) {
+    let connection = local.connections.at(slot);
+    let Role::Cache(client) = &connection.role else { return };
+    let offset = client.parsed;
+    let input = std::mem::take(&mut connection.input);
+    let progress = parse(local, slot, INPUT | offset as u32, &input[offset..]);
+    let connection = local.connections.at(slot);
+    connection.input = input;
+    if let Role::Cache(client) = &mut connection.role {
+        client.parsed = offset + progress.consumed;
+        if !client.in_batch {
+            drop_parsed(connection);
+        }
+    }
+}
+
+/// Parses bytes of a client into its cache's batch.
+fn parse(local: &mut Local, slot: u32, source: u32, bytes: &[u8]) -> Progress {
+    let connection = local.connections.at(slot);
+    let index = connection.instance;
+    let Role::Cache(client) = &mut connection.role else {
+        return Progress { consumed: bytes.len(), paused: false, broken: true };
+    };
+    let Some(state) = local.instances[index].as_mut().and_then(|instance| instance.cache.as_mut())
+    else {
+        return Progress { consumed: bytes.len(), paused: false, broken: true };
+    };
+    let before = state.batch.len();
+    let hasher = state.store.hasher();
+    let CacheClient { parser, session, .. } = &mut **client;
+    let progress = state.batch.parse(parser, bytes, (slot, source), session, &hasher);
+    let added = state.batch.len() - before;
+    if added > 0 {
+        client.again = progress.paused;
+        if !std::mem::replace(&mut client.in_batch, true) {
+            state.clients.push(slot);
+        }
+        if before == 0 && !local.cache.waiting.contains(&index) {
+            local.cache.waiting.push(index);
+        }
+        let worker = local.worker;
+        let cell = local.instance_at(index).cell(worker);
+        StatsCell::add(&cell.messages, added as u64);
+    }
+    progress
+}
+
+/// Forgets the part of the input that has run.
+fn drop_parsed(connection: &mut Connection) {
+    let Connection { role: Role::Cache(client), input, .. } = connection else { return };
+    let parsed = std::mem::take(&mut client.parsed);
+    if parsed >= input.len() {
+        input.clear();
+        if input.capacity() > limits::INPUT_KEEP_BYTES {
+            *input = Vec::new();
+        }
+    } else if parsed > 0 {
+        input.drain(..parsed);
+    }
+}
+
+/// Runs the batches of this turn. One that doesn't get its store's lock soon waits for the next turn.
+pub fn run(local: &mut Local, driver: &mut dyn Driver) {
+    let mut rounds = 0;
+    while !local.cache.waiting.is_empty() && rounds < limits::CACHE_ROUNDS_PER_TURN {
+        rounds += 1;
+        let waiting = std::mem::take(&mut local.cache.waiting);
+        for &index in &waiting {
+            let done = run_one(local, driver, index);
+            if !done && !local.cache.waiting.contains(&index) {
+                local.cache.waiting.push(index);
+            }
+        }
+    }
+    if local.cache.waiting.is_empty() {
+        for held in local.cache.held.drain(..) {
+            driver.recycle(held.received);
+        }
+    }
+}
+
+fn run_one(local: &mut Local, driver: &mut dyn Driver, index: usize) -> bool {
+    let now_ms = local.now.unix_ms;
+    let Some(mut state) = local.instances[index].as_mut().and_then(|i| i.cache.take()) else {
+        return true;
+    };
+    let store = Arc::clone(&state.store);
+    let mut done = false;
+    let mut deliveries = Vec::new();
+    while !done {
+        let Some(mut held) = store.try_lock(now_ms) else { break };
+        let started_ns = driver.precise_ns();
+        let mut front = Front {
+            connections: &mut local.connections,
+            driver,
+            held: &local.cache.held,
+            stops: &mut local.cache.stops,
+        };
+        done = state.batch.run(&mut held, &mut front);
+        state.batch.account(&mut held, driver.precise_ns() - started_ns);
+        deliveries.extend(held.take_deliveries());
+    }
+    state.active = true;
+    let clients = if done {
+        state.batch.clear();
+        std::mem::take(&mut state.clients)
+    } else {
+        Vec::new()
+    };
+    if !std::mem::replace(&mut state.timed, true) {
+        let runtime = local.instance_at(index).placement.id;
+        let event = TimerEvent::Maintain { runtime };
+        local.timers.insert(local.now, limits::CACHE_MAINTAIN_MS, event);
+    }
+    local.instance_at(index).cache = Some(state);
+    let mut stops = std::mem::take(&mut local.cache.stops);
+    for (slot, stop) in stops.drain(..) {
+        on_stop(local, driver, slot, stop);
+    }
+    local.cache.stops = stops;
+    settle(local, index, clients);
+    for delivery in deliveries {
+        deliver(local, delivery);
+    }
+    done
+}
+
+/// After a batch: what ran leaves the inputs, replies go out, and whoever had to wait goes on.
+fn settle(local: &mut Local, index: usize, mut clients: Vec<u32>) {
+    for &slot in &clients {
+        let Some(connection) = local.connections.get_mut(slot) else { continue };
+        let Role::Cache(client) = &mut connection.role else { continue };
+        client.in_batch = false;
+        let (again, full) = (std::mem::take(&mut client.again), client.full);
+        if !full {
+            drop_parsed(connection);
+        }
+        mark_dirty(local, slot);
+        let connection = local.connections.at(slot);
+        if again && !full && connection.phase == Phase::Open && !connection.input.is_empty() {
+            parse_input(local, slot);
+        }
+        local.resume(slot, Pause::BATCH);
+    }
+    // The list goes back for its memory; a client that was parsed again is on the new one.
+    if let Some(state) = local.instance_at(index).cache.as_mut()
+        && state.clients.is_empty()
+    {
+        clients.clear();
+        state.clients = clients;
+    }
+}
+
+/// Marks for the flush; replies have no bound but the one that stops their connection's commands.
+fn mark_dirty(local: &mut Local, slot: u32) {
+    let connection = local.connections.at(slot);
+    if connection.outbox.is_empty() {
+        return;
+    }
+    let above = connection.outbox.is_above_high() && connection.paused & Pause::OUTBOX == 0;
+    if !connection.dirty {
+        connection.dirty = true;
+        local.dirty.push(slot);
+    }
+    if above {
+        local.pause(slot, Pause::OUTBOX);
+    }
+}
+
+fn on_stop(local: &mut Local, driver: &dyn Driver, slot: u32, stop: Stop) {
+    let Some(connection) = local.connections.get_mut(slot) else { return };
+    match stop {
+        Stop::Close => local.close_after_flush(slot),
+        Stop::Full { source, offset } => {
+            let Connection { role: Role::Cache(client), input, .. } = connection else { return };
+            let mut rest = Vec::new();
+            if source < INPUT {
+                let later = local.cache.held.iter().enumerate().skip(source as usize);
+                for (at, held) in later.filter(|(_, held)| held.client == slot) {
+                    let from = if at == source as usize { offset } else { 0 };
+                    rest.extend_from_slice(&driver.received(&held.received)[from..held.consumed]);
+                }
+                rest.extend_from_slice(input);
+            } else {
+                rest.extend_from_slice(&input[(source - INPUT) as usize + offset..]);
+            }
+            *input = rest;
+            client.parsed = 0;
+            client.full = true;
+            client.parser = RequestParser::default();
+            local.pause(slot, Pause::OUTBOX);
+        }
+    }
+}
+
+/// Replies have gone out: commands that waited for that run in the next turn.
+pub fn on_outbox_low(local: &mut Local, slot: u32) {
+    let Some(connection) = local.connections.get_mut(slot) else { return };
+    let Role::Cache(client) = &mut connection.role else { return };
+    if std::mem::take(&mut client.full) {
+        parse_input(local, slot);
+        let connection = local.connections.at(slot);
+        if connection.read_ended && !has_unrun(connection) {
+            local.half_closed.push(slot);
+        }
+    }
+}
+
+/// A connection has ended.
+pub fn on_close(local: &mut Local, slot: u32) {
+    let now_ms = local.now.unix_ms;
+    let connection = local.connections.at(slot);
+    let index = connection.instance;
+    let Role::Cache(client) = &mut connection.role else { return };
+    let mut session = client.session.clone();
+    if let Some(state) = local.instances[index].as_ref().and_then(|i| i.cache.as_ref()) {
+        state.store.disconnect(&mut session, now_ms);
+    }
+}
+
+fn deliver(local: &mut Local, delivery: Delivery) {
+    let Delivery::Close { connection } = delivery;
+    let Some(id) = ConnectionId::from_bits(connection) else { return };
+    if let Some(slot) = local.connections.slot_of(id) {
+        local.close_after_flush(slot);
+    } else if let Some(inbox) = local.workers.get(usize::from(id.worker())) {
+        inbox.send(ToWorker::CloseConnection { connection: id });
+    }
+}
+
+/// Regular work: expiry, merging, freeing; more often while there is something to do.
+pub fn maintain(local: &mut Local, runtime: RuntimeId) {
+    let now = local.now;
+    let Some(instance) = local.instance(runtime) else { return };
+    let Some(state) = instance.cache.as_mut() else { return };
+    let more = state.store.maintain(now.unix_ms, None);
+    let active = std::mem::take(&mut state.active);
+    let expiring = state.store.snapshot(now.unix_ms).expiring.iter().any(|count| *count > 0);
+    state.timed = more || active || expiring;
+    if state.timed {
+        let soon = more || active;
+        let pause_ms =
+            if soon { limits::CACHE_MAINTAIN_MS } else { limits::CACHE_MAINTAIN_IDLE_MS };
+        local.timers.insert(now, pause_ms, TimerEvent::Maintain { runtime });
+    }
+}
+
+/// Where a running batch finds its clients.
+struct Front<'a> {
+    connections: &'a mut Connections,
+    driver: &'a dyn Driver,
+    held: &'a [HeldBuffer],
+    stops: &'a mut Vec<(u32, Stop)>,
+}
+
+impl Clients for Front<'_> {
+    fn client(&mut self, client: u32, source: u32) -> Turn<'_> {
+        let connection = self.connections.at(client);
+        let Connection { role: Role::Cache(client), outbox, input, .. } = connection else {
+            unreachable!("only a cache's connections are in its batch");
+        };
+        let bytes = if source < INPUT {
+            self.driver.received(&self.held[source as usize].received)
+        } else {
+            &input[(source - INPUT) as usize..]
+        };
+        let total = outbox.bytes();
+        let out = outbox.tail();
+        let out_bytes_max = limits::OUTBOX_HIGH_BYTES.saturating_sub(total - out.len());
+        Turn { session: &mut client.session, out, out_bytes_max, bytes }
+    }
+
+    fn stop(&mut self, client: u32, stop: Stop) {
+        self.stops.push((client, stop));
+    }
+}

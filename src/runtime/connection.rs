@@ -1,0 +1,205 @@
+//! One worker's connections: their state, and the table that names them.
+//!
+//! Must not know: what the bytes mean.
+
+use std::net::SocketAddr;
+
+use crate::id::ConnectionId;
+use crate::limits;
+use crate::net::Outbox;
+use crate::ring::Fd;
+
+use super::cache::CacheClient;
+use super::proxy::Link;
+
+/// How far a connection's life has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Being dialled; there is no fd yet.
+    Dialling,
+    /// Bytes flow.
+    Open,
+    /// Nothing is read any more; closes when the outbox is empty.
+    Flushing,
+    /// Our side is shut; what the peer still sends is dropped until it ends too, so that it can read our last bytes.
+    Lingering,
+    /// Waits for the ops in flight.
+    Closing,
+    /// The close op is in flight.
+    Closed,
+}
+
+/// What a connection is to its runtime.
+pub enum Role {
+    /// A client of a server runtime.
+    Server,
+    /// A client runtime's connection to its target.
+    Client,
+    /// A proxy's connection to a client.
+    Front(Link),
+    /// A proxy's connection to a backend.
+    Back(Link),
+    /// A client of a cache.
+    Cache(Box<CacheClient>),
+}
+
+/// One socket with its protocol state.
+pub struct Connection {
+    /// Its name.
+    pub id: ConnectionId,
+    /// Nothing while it is being dialled.
+    pub fd: Option<Fd>,
+    /// Index in the worker's instances; valid as long as the connection is.
+    pub instance: usize,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// How far it is.
+    pub phase: Phase,
+    /// What it is to its runtime.
+    pub role: Role,
+    /// Bytes read and not yet understood: the start of a message, or all that came while parked.
+    pub input: Vec<u8>,
+    /// Bytes to send.
+    pub outbox: Outbox,
+    /// Ops that the kernel still holds for it.
+    pub in_flight: u16,
+    /// A receive is in flight.
+    pub receiving: bool,
+    /// The receive is being cancelled.
+    pub cancelling: bool,
+    /// Why nothing is read: the bits of [`Pause`].
+    pub paused: u8,
+    /// Its handler waits: nothing more of it is parsed.
+    pub parked: bool,
+    /// The peer has ended its stream.
+    pub read_ended: bool,
+    /// The runtime has been told that it ended.
+    pub ended: bool,
+    /// It is in the worker's list of connections to flush.
+    pub dirty: bool,
+    /// The generation of the app that knows it; 0 for none.
+    pub generation: u32,
+    /// Its place in the instance's list of members.
+    pub member: u32,
+}
+
+/// Reasons to stop reading.
+pub struct Pause;
+
+impl Pause {
+    /// Its own outbox is over the high-water mark.
+    pub const OUTBOX: u8 = 1;
+    /// The other half of a proxied pair can't take more.
+    pub const LINK: u8 = 2;
+    /// It is parked and its input is full.
+    pub const PARKED: u8 = 4;
+    /// A proxied client whose backend isn't there yet.
+    pub const ROUTING: u8 = 8;
+    /// The cache hasn't run its commands yet.
+    pub const BATCH: u8 = 16;
+}
+
+impl Connection {
+    /// Whether messages may still be handed to it and taken from it.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+}
+
+/// The connections of a worker by slot.
+pub struct Connections {
+    worker: u8,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    open: usize,
+}
+
+struct Slot {
+    generation: u32,
+    connection: Option<Connection>,
+}
+
+const GENERATION_MAX: u32 = (1 << 24) - 1;
+
+impl Connections {
+    /// An empty table.
+    pub fn new(worker: u8) -> Connections {
+        Connections { worker, slots: Vec::new(), free: Vec::new(), open: 0 }
+    }
+
+    /// How many there are, closing ones included.
+    pub fn len(&self) -> usize {
+        self.open
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Takes a slot. Nothing if the worker holds as many as an id can name.
+    pub fn insert(&mut self, make: impl FnOnce(ConnectionId) -> Connection) -> Option<u32> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() < limits::CONNECTIONS_PER_WORKER_MAX => {
+                self.slots.push(Slot { generation: 0, connection: None });
+                self.slots.len() as u32 - 1
+            }
+            None => return None,
+        };
+        let place = &mut self.slots[slot as usize];
+        place.generation += 1;
+        place.connection = Some(make(ConnectionId::new(self.worker, slot, place.generation)));
+        self.open += 1;
+        Some(slot)
+    }
+
+    /// The id that the next [`Connections::insert`] gives.
+    pub fn next_id(&self) -> Option<ConnectionId> {
+        let slot = self.free.last().copied().unwrap_or(self.slots.len() as u32);
+        let generation = self.slots.get(slot as usize).map_or(0, |place| place.generation) + 1;
+        let fits = (slot as usize) < limits::CONNECTIONS_PER_WORKER_MAX;
+        fits.then(|| ConnectionId::new(self.worker, slot, generation))
+    }
+
+    /// Frees a slot; it retires when its generations are used up.
+    pub fn remove(&mut self, slot: u32) -> Option<Connection> {
+        let place = self.slots.get_mut(slot as usize)?;
+        let connection = place.connection.take()?;
+        self.open -= 1;
+        if place.generation < GENERATION_MAX {
+            self.free.push(slot);
+        }
+        Some(connection)
+    }
+
+    /// The slot of a connection, if it is still this one.
+    pub fn slot_of(&self, id: ConnectionId) -> Option<u32> {
+        let slot = id.slot();
+        let here = id.worker() == self.worker
+            && self.slots.get(slot as usize).is_some_and(|place| {
+                place.generation == id.generation() && place.connection.is_some()
+            });
+        here.then_some(slot)
+    }
+
+    /// The connection in a slot.
+    pub fn get(&self, slot: u32) -> Option<&Connection> {
+        self.slots.get(slot as usize)?.connection.as_ref()
+    }
+
+    /// The connection in a slot.
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
+        self.slots.get_mut(slot as usize)?.connection.as_mut()
+    }
+
+    /// The connection in a slot that is known to be taken.
+    pub fn at(&mut self, slot: u32) -> &mut Connection {
+        self.get_mut(slot).expect("the slot of a live connection")
+    }
+
+    /// All taken slots.
+    pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
+        (0u32..).zip(&self.slots).filter(|(_, place)| place.connection.is_some()).map(|(i, _)| i)
+    }
+}

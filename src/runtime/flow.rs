@@ -1,0 +1,492 @@
+//! How connections begin, flow, pause and end; the same for every type of runtime.
+//!
+//! The rules: reading stops while an outbox is over its high-water mark; a connection is closed for good only when the
+//! kernel holds nothing of it; a runtime hears of each end exactly once.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::id::{ConnectionId, RuntimeId};
+use crate::limits;
+use crate::log::LogLevel;
+use crate::net::Outbox;
+use crate::ring::{Chunks, Errno, Fd, How, Op, OpKind, Token};
+
+use super::connection::{Connection, Pause, Phase, Role};
+use super::local::{Local, TimerEvent};
+use super::message::{FromWorker, ToWorker};
+use super::stats::StatsCell;
+use super::{Framing, RuntimeKind, cache, client, proxy, server};
+
+impl Local {
+    /// A connection in `phase`; nothing if the worker is full.
+    pub fn insert_connection(
+        &mut self,
+        instance: usize,
+        fd: Option<Fd>,
+        peer: SocketAddr,
+        role: Role,
+    ) -> Option<u32> {
+        let phase = if fd.is_some() { Phase::Open } else { Phase::Dialling };
+        let slot = self.connections.insert(|id| Connection {
+            id,
+            fd,
+            instance,
+            peer,
+            phase,
+            role,
+            input: Vec::new(),
+            outbox: Outbox::new(),
+            in_flight: 0,
+            receiving: false,
+            cancelling: false,
+            paused: 0,
+            parked: false,
+            read_ended: false,
+            ended: false,
+            dirty: false,
+            generation: 0,
+            member: u32::MAX,
+        })?;
+        let instance = self.instance_at(instance);
+        let member = instance.members.len() as u32;
+        instance.members.push(slot);
+        self.connections.at(slot).member = member;
+        Some(slot)
+    }
+
+    /// A connection was accepted here: keep it, or hand it to the least loaded worker of the runtime.
+    pub fn on_accepted(&mut self, runtime: RuntimeId, fd: Fd, peer: SocketAddr) {
+        let worker = self.worker;
+        let Some(instance) = self.instance(runtime).filter(|i| i.stopping.is_none()) else {
+            return self.close_unowned(fd);
+        };
+        let stats = &instance.placement.stats;
+        let load = |index: u8| {
+            let cell = stats.cell(index);
+            let arrived = cell.connections_total.load(std::sync::atomic::Ordering::Relaxed);
+            let under_way = instance.handed[usize::from(index)].saturating_sub(arrived);
+            cell.connections.load(std::sync::atomic::Ordering::Relaxed) + under_way
+        };
+        let all: u64 = instance.placement.workers.iter().map(|index| load(*index)).sum();
+        let limit = u64::from(instance.config().max_connections);
+        if limit > 0 && all >= limit {
+            StatsCell::add(&instance.cell(worker).refused, 1);
+            return self.close_unowned(fd);
+        }
+        let target = instance.placement.workers.iter().copied().min_by_key(|index| load(*index));
+        let target = target.unwrap_or(worker);
+        instance.handed[usize::from(target)] += 1;
+        if target == worker {
+            self.adopt(runtime, fd, peer);
+        } else {
+            self.workers[usize::from(target)].send(ToWorker::Adopt { runtime, fd, peer });
+        }
+    }
+
+    /// Starts serving an accepted socket.
+    pub fn adopt(&mut self, runtime: RuntimeId, fd: Fd, peer: SocketAddr) {
+        let Some(&index) = self.index.get(&runtime) else {
+            return self.close_unowned(fd);
+        };
+        let role = match self.instance_at(index).config().kind {
+            RuntimeKind::Cache => cache::role(self, index, peer),
+            RuntimeKind::Proxy => Some(proxy::front_role()),
+            RuntimeKind::Server | RuntimeKind::Client => Some(Role::Server),
+        };
+        let Some(role) = role else { return self.close_unowned(fd) };
+        let worker = self.worker;
+        let Some(slot) = self.insert_connection(index, Some(fd), peer, role) else {
+            StatsCell::add(&self.instance_at(index).cell(worker).refused, 1);
+            return self.close_unowned(fd);
+        };
+        let cell = self.instance_at(index).cell(worker);
+        StatsCell::add(&cell.connections, 1);
+        StatsCell::add(&cell.connections_total, 1);
+        match self.connections.at(slot).role {
+            Role::Front(_) => proxy::on_open(self, slot),
+            Role::Server => {
+                server::on_open(self, slot);
+                self.read_on(slot);
+            }
+            _ => self.read_on(slot),
+        }
+    }
+
+    /// Arms the receive if nothing speaks against it.
+    pub fn read_on(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let wanted = matches!(connection.phase, Phase::Open | Phase::Lingering)
+            && connection.paused == 0
+            && !connection.read_ended
+            && !connection.receiving;
+        let (true, Some(fd)) = (wanted, connection.fd) else { return };
+        connection.receiving = true;
+        connection.in_flight += 1;
+        let token = Token::new(OpKind::Receive, connection.id.bits());
+        self.ops.push(Op::Receive { fd, token });
+    }
+
+    /// Stops reading for a reason; bytes that are under way still come.
+    pub fn pause(&mut self, slot: u32, reason: u8) {
+        let connection = self.connections.at(slot);
+        connection.paused |= reason;
+        self.cancel_receive(slot);
+    }
+
+    /// Takes a reason back, and reads again if it was the last.
+    pub fn resume(&mut self, slot: u32, reason: u8) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if connection.paused & reason != 0 {
+            connection.paused &= !reason;
+            self.read_on(slot);
+        }
+    }
+
+    fn cancel_receive(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        if connection.receiving && !connection.cancelling {
+            connection.cancelling = true;
+            connection.in_flight += 1;
+            let owner = connection.id.bits();
+            self.ops.push(Op::Cancel {
+                target: Token::new(OpKind::Receive, owner),
+                token: Token::new(OpKind::Cancel, owner),
+            });
+        }
+    }
+
+    /// Bytes of a peer, not empty.
+    pub fn on_bytes(&mut self, slot: u32, bytes: &[u8]) {
+        let worker = self.worker;
+        let connection = self.connections.at(slot);
+        if connection.phase != Phase::Open {
+            return;
+        }
+        let index = connection.instance;
+        StatsCell::add(&self.instance_at(index).cell(worker).bytes_in, bytes.len() as u64);
+        match self.connections.at(slot).role {
+            Role::Server | Role::Client => server::on_bytes(self, slot, bytes),
+            Role::Front(_) | Role::Back(_) => proxy::on_bytes(self, slot, bytes),
+            // A cache takes its bytes where they are; see `cache::on_received`.
+            Role::Cache(_) => {}
+        }
+    }
+
+    /// The peer ended its stream: its last messages are served before the connection is closed.
+    pub fn on_end(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        connection.read_ended = true;
+        match connection.phase {
+            Phase::Lingering => self.close_now(slot),
+            Phase::Open => match connection.role {
+                Role::Front(_) | Role::Back(_) => proxy::on_end(self, slot),
+                _ => self.half_closed.push(slot),
+            },
+            _ => {}
+        }
+    }
+
+    /// After the turn's handlers and commands: whoever has ended its stream and waits for nothing is closed.
+    pub fn close_half_closed(&mut self) {
+        let mut slots = std::mem::take(&mut self.half_closed);
+        for slot in slots.drain(..) {
+            let Some(connection) = self.connections.get(slot) else { continue };
+            let waits = connection.parked || cache::has_unrun(connection);
+            if connection.phase == Phase::Open && connection.read_ended && !waits {
+                server::on_last_bytes(self, slot);
+            }
+        }
+        self.half_closed = slots;
+    }
+
+    /// A receive failed; `ENOBUFS` and a won cancel are not failures.
+    pub fn on_receive_error(&mut self, slot: u32, error: Errno) {
+        match error.0 {
+            libc::ENOBUFS => self.starved.push(slot),
+            libc::ECANCELED => self.read_on(slot),
+            libc::EINTR | libc::EAGAIN => self.read_on(slot),
+            _ => self.close_now(slot),
+        }
+    }
+
+    /// Appends bytes for the peer and marks the connection for the flush at the end of the turn.
+    /// Tells whether the connection takes bytes at all.
+    pub fn send(&mut self, slot: u32, bytes: &[u8]) -> bool {
+        let connection = self.connections.at(slot);
+        if connection.phase != Phase::Open {
+            return false;
+        }
+        connection.outbox.append(bytes);
+        self.mark_dirty(slot);
+        true
+    }
+
+    /// The same for bytes that many connections send.
+    pub fn send_shared(&mut self, slot: u32, bytes: &Arc<[u8]>) -> bool {
+        let connection = self.connections.at(slot);
+        if connection.phase != Phase::Open {
+            return false;
+        }
+        connection.outbox.append_shared(bytes);
+        self.mark_dirty(slot);
+        true
+    }
+
+    /// Sends a message in the runtime's framing.
+    pub fn send_message(&mut self, slot: u32, message: &[u8]) -> bool {
+        let connection = self.connections.at(slot);
+        if connection.phase != Phase::Open {
+            return false;
+        }
+        let index = connection.instance;
+        let framing = self.instances[index].as_ref().map_or(Framing::Raw, |i| i.config().framing);
+        let written = framing.write(message, self.connections.at(slot).outbox.tail());
+        self.mark_dirty(slot);
+        written
+    }
+
+    /// Puts a connection on the list to flush; one that doesn't read is closed here, for its outbox has a bound.
+    pub fn mark_dirty(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        let bytes = connection.outbox.bytes();
+        if bytes > limits::OUTBOX_MAX_BYTES {
+            let (index, id) = (connection.instance, connection.id);
+            let worker = self.worker;
+            let instance = self.instance_at(index);
+            StatsCell::add(&instance.cell(worker).slow_closed, 1);
+            let config = instance.config_arc();
+            let text =
+                format!("connection {} closed: it doesn't read ({bytes} bytes wait)", id.bits());
+            self.log(LogLevel::Warn, &config.name, text);
+            return self.close_now(slot);
+        }
+        if bytes > limits::OUTBOX_HIGH_BYTES && connection.paused & Pause::OUTBOX == 0 {
+            self.pause(slot, Pause::OUTBOX);
+        }
+        let connection = self.connections.at(slot);
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Turns what the turn appended into one send op per connection.
+    pub fn flush(&mut self) {
+        // Closing a connection may mark another (the other half of a proxied pair): until none is left.
+        while !self.dirty.is_empty() {
+            let mut dirty = std::mem::take(&mut self.dirty);
+            for slot in dirty.drain(..) {
+                if let Some(connection) = self.connections.get_mut(slot) {
+                    connection.dirty = false;
+                    self.flush_one(slot);
+                }
+            }
+            if self.dirty.is_empty() {
+                self.dirty = dirty;
+            }
+        }
+    }
+
+    fn flush_one(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        let Some(fd) = connection.fd else { return };
+        if !matches!(connection.phase, Phase::Open | Phase::Flushing) {
+            return;
+        }
+        if let Some(chunks) = connection.outbox.take_send() {
+            connection.in_flight += 1;
+            let token = Token::new(OpKind::Send, connection.id.bits());
+            self.ops.push(Op::Send { fd, chunks, token });
+        } else if connection.phase == Phase::Flushing && connection.outbox.is_empty() {
+            self.linger(slot);
+        }
+    }
+
+    /// A send has come back.
+    pub fn on_sent(&mut self, slot: u32, result: Result<usize, Errno>, chunks: Chunks) {
+        let worker = self.worker;
+        let connection = self.connections.at(slot);
+        let kept = connection.outbox.on_sent(result, chunks);
+        let (index, left) = (connection.instance, connection.outbox.bytes());
+        StatsCell::add(&self.instance_at(index).cell(worker).bytes_out, result.unwrap_or(0) as u64);
+        if kept.is_err() {
+            return self.close_now(slot);
+        }
+        if left < limits::OUTBOX_LOW_BYTES {
+            self.resume(slot, Pause::OUTBOX);
+            cache::on_outbox_low(self, slot);
+            proxy::on_outbox_low(self, slot);
+        }
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if left > 0 {
+            if !connection.dirty {
+                connection.dirty = true;
+                self.dirty.push(slot);
+            }
+        } else if connection.phase == Phase::Flushing {
+            self.linger(slot);
+        } else {
+            proxy::on_flushed(self, slot);
+        }
+    }
+
+    /// Closes when what was sent has gone out.
+    pub fn close_after_flush(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        match connection.phase {
+            Phase::Open => {
+                connection.phase = Phase::Flushing;
+                connection.input = Vec::new();
+                self.end(slot);
+                if !self.connections.at(slot).dirty {
+                    self.connections.at(slot).dirty = true;
+                    self.dirty.push(slot);
+                }
+            }
+            Phase::Dialling => self.close_now(slot),
+            _ => {}
+        }
+    }
+
+    /// Shuts our side, and waits a bounded time for the peer to end its own.
+    fn linger(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        let Some(fd) = connection.fd else { return self.close_now(slot) };
+        if connection.read_ended {
+            return self.close_now(slot);
+        }
+        connection.phase = Phase::Lingering;
+        connection.in_flight += 1;
+        connection.paused = 0;
+        let id = connection.id;
+        self.ops.push(Op::Shutdown {
+            fd,
+            how: How::Write,
+            token: Token::new(OpKind::Shutdown, id.bits()),
+        });
+        self.timers.insert(self.now, limits::LINGER_MS, TimerEvent::Linger { connection: id });
+        self.read_on(slot);
+    }
+
+    /// Closes at once; what wasn't sent is lost.
+    pub fn close_now(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        match connection.phase {
+            Phase::Closing | Phase::Closed => return,
+            Phase::Dialling => {
+                let owner = connection.id.bits();
+                connection.phase = Phase::Closing;
+                connection.in_flight += 1;
+                self.ops.push(Op::Cancel {
+                    target: Token::new(OpKind::Connect, owner),
+                    token: Token::new(OpKind::Cancel, owner),
+                });
+                return self.end(slot);
+            }
+            _ => {}
+        }
+        connection.phase = Phase::Closing;
+        connection.input = Vec::new();
+        let id = connection.id;
+        if connection.in_flight > 0
+            && let Some(fd) = connection.fd
+        {
+            connection.in_flight += 1;
+            self.ops.push(Op::Shutdown {
+                fd,
+                how: How::Both,
+                token: Token::new(OpKind::Shutdown, id.bits()),
+            });
+            self.cancel_receive(slot);
+        }
+        self.end(slot);
+        self.finish(slot);
+    }
+
+    /// Closes the fd when nothing is in flight any more.
+    pub fn finish(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if connection.phase != Phase::Closing || connection.in_flight > 0 {
+            return;
+        }
+        connection.phase = Phase::Closed;
+        match connection.fd {
+            Some(fd) => {
+                let token = Token::new(OpKind::Close, connection.id.bits());
+                self.ops.push(Op::Close { fd, token });
+            }
+            None => self.forget(slot),
+        }
+    }
+
+    /// The close is done: the slot is free, and a runtime that stops may be done with it.
+    pub fn forget(&mut self, slot: u32) {
+        let Some(connection) = self.connections.remove(slot) else { return };
+        let index = connection.instance;
+        let instance = self.instance_at(index);
+        let member = connection.member as usize;
+        instance.members.swap_remove(member);
+        if let Some(&moved) = instance.members.get(member) {
+            self.connections.at(moved).member = member as u32;
+        }
+        self.check_stopped(index);
+    }
+
+    /// Tells the runtime, once, that a connection has ended.
+    fn end(&mut self, slot: u32) {
+        let worker = self.worker;
+        let connection = self.connections.at(slot);
+        if std::mem::replace(&mut connection.ended, true) {
+            return;
+        }
+        let index = connection.instance;
+        match connection.role {
+            Role::Server => {
+                StatsCell::subtract(&self.instance_at(index).cell(worker).connections, 1);
+                server::on_close(self, slot);
+            }
+            Role::Client => client::on_close(self, slot),
+            Role::Front(_) => {
+                StatsCell::subtract(&self.instance_at(index).cell(worker).connections, 1);
+                proxy::on_close(self, slot);
+            }
+            Role::Back(_) => proxy::on_close(self, slot),
+            Role::Cache(_) => {
+                StatsCell::subtract(&self.instance_at(index).cell(worker).connections, 1);
+                cache::on_close(self, slot);
+            }
+        }
+    }
+
+    /// Closes all connections of an instance, each after its last bytes or at once.
+    pub fn close_members(&mut self, index: usize, now: bool) {
+        let members = self.instance_at(index).members.clone();
+        for slot in members {
+            if now { self.close_now(slot) } else { self.close_after_flush(slot) }
+        }
+    }
+
+    /// Answers a stop when the last connection is gone and `on_stop` has ended.
+    pub fn check_stopped(&mut self, index: usize) {
+        let Some(instance) = self.instances[index].as_ref() else { return };
+        let Some(stopping) = &instance.stopping else { return };
+        if !instance.members.is_empty() || stopping.handler {
+            return;
+        }
+        let (id, request) = (instance.placement.id, stopping.request);
+        if let Some(timer) = stopping.timer {
+            self.timers.cancel(timer);
+        }
+        self.instances[index] = None;
+        self.index.remove(&id);
+        if request != 0 {
+            self.control.send(FromWorker::Stopped { request });
+        }
+    }
+
+    /// The connection of a completion, if it still lives.
+    pub fn slot_of_token(&self, token: Token) -> Option<u32> {
+        self.connections.slot_of(ConnectionId::from_bits(token.owner())?)
+    }
+}

@@ -1,0 +1,99 @@
+//! A runtime as one worker serves it.
+
+use std::sync::Arc;
+
+use crate::id::AppId;
+use crate::lua::Handlers;
+use crate::ring::Fd;
+use crate::ring::timers::TimerId;
+
+use super::cache::CacheState;
+use super::client::Dialler;
+use super::stats::StatsCell;
+use super::{Placement, RuntimeConfig};
+
+/// What a worker keeps for a runtime.
+pub struct Instance {
+    /// The runtime as it was placed.
+    pub placement: Placement,
+    /// The slots of its connections, in no order.
+    pub members: Vec<u32>,
+    /// Listeners it accepts from here.
+    pub listeners: Vec<Listener>,
+    /// The callbacks its app has for it.
+    pub handlers: Handlers,
+    /// Framed messages of this turn for its connections on other workers.
+    pub relay: Vec<u8>,
+    /// Connections handed to each worker so far, by worker index; tells how many are under way.
+    pub handed: Vec<u64>,
+    /// Someone watches its messages.
+    pub observed: bool,
+    /// It is stopping.
+    pub stopping: Option<Stopping>,
+    /// client: its state.
+    pub dialler: Dialler,
+    /// proxy: where round-robin stands.
+    pub next_backend: usize,
+    /// cache: its store and the commands of the turn; away while its batch runs.
+    pub cache: Option<Box<CacheState>>,
+}
+
+/// A listening socket that this worker accepts from.
+pub struct Listener {
+    /// The control thread's fd.
+    pub fd: Fd,
+    /// An accept is in flight.
+    pub accepting: bool,
+    /// The request to answer when it isn't any more.
+    pub ending: Option<u64>,
+}
+
+/// A stop under way.
+pub struct Stopping {
+    /// The request to answer.
+    pub request: u64,
+    /// `on_stop` still runs.
+    pub handler: bool,
+    /// When to close by force.
+    pub timer: Option<TimerId>,
+}
+
+impl Instance {
+    /// For a placement on this worker.
+    pub fn new(placement: Placement, workers: usize) -> Instance {
+        let cache = super::cache::state(&placement);
+        Instance {
+            placement,
+            members: Vec::new(),
+            listeners: Vec::new(),
+            handlers: Handlers::default(),
+            relay: Vec::new(),
+            handed: vec![0; workers],
+            observed: false,
+            stopping: None,
+            dialler: Dialler::default(),
+            next_backend: 0,
+            cache,
+        }
+    }
+
+    /// Its fields.
+    pub fn config(&self) -> &RuntimeConfig {
+        &self.placement.config
+    }
+
+    /// Its app's number.
+    pub fn app(&self) -> Option<AppId> {
+        self.placement.app.map(|(app, _)| app)
+    }
+
+    /// Its name, cheap to keep.
+    pub fn config_arc(&self) -> Arc<RuntimeConfig> {
+        Arc::clone(&self.placement.config)
+    }
+
+    /// Where this worker counts for it.
+    pub fn cell(&self, worker: u8) -> &StatsCell {
+        self.placement.stats.cell(worker)
+    }
+}

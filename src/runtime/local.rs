@@ -1,0 +1,116 @@
+//! All that lives on one worker: connections, runtimes, apps, timers, and the ops of the turn.
+//!
+//! The worker's loop feeds it completions and messages and submits what it asks for. It does no I/O itself: it reads
+//! bytes that were received and appends to [`Local::ops`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::id::{AppId, ConnectionId, RuntimeId};
+use crate::log::{LogLevel, LogRecord};
+use crate::ring::random::Random;
+use crate::ring::timers::Timers;
+use crate::ring::{Fd, Now, Op};
+
+use super::apps::Apps;
+use super::cache::CacheTurn;
+use super::connection::Connections;
+use super::instance::Instance;
+use super::message::{FromWorker, Inbox, ToWorker};
+
+/// What a worker's timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimerEvent {
+    /// A script's timer.
+    Script { app: AppId, generation: u32, timer: u64 },
+    /// A client runtime dials again.
+    Reconnect { runtime: RuntimeId },
+    /// A dial takes too long.
+    DialTimeout { connection: ConnectionId },
+    /// A peer doesn't end its side after we ended ours.
+    Linger { connection: ConnectionId },
+    /// A runtime that stops has waited long enough for its connections.
+    DrainEnds { runtime: RuntimeId },
+    /// A cache's regular work: expiry, merging, freeing.
+    Maintain { runtime: RuntimeId },
+    /// Accepting was paused for want of file descriptors.
+    AcceptAgain { runtime: RuntimeId },
+    /// The worker ends, whoever is still connected.
+    Deadline,
+}
+
+/// One worker's world.
+pub struct Local {
+    /// The worker's index.
+    pub worker: u8,
+    /// The time of this turn.
+    pub now: Now,
+    /// What to ask of the kernel at the end of the turn.
+    pub ops: Vec<Op>,
+    /// Its connections.
+    pub connections: Connections,
+    /// Its runtimes; a runtime's index stays until it is stopped.
+    pub instances: Vec<Option<Instance>>,
+    /// Where in `instances` a runtime is.
+    pub index: BTreeMap<RuntimeId, usize>,
+    /// Its apps.
+    pub apps: Apps,
+    /// Its timers.
+    pub timers: Timers<TimerEvent>,
+    /// Chance, seeded at the worker's start.
+    pub random: Random,
+    /// Connections with something to flush.
+    pub dirty: Vec<u32>,
+    /// Connections whose receive ended for want of a buffer.
+    pub starved: Vec<u32>,
+    /// Connections whose peer ended its stream in this turn.
+    pub half_closed: Vec<u32>,
+    /// Those of them whose last line has a handler that must run first.
+    pub half_closed_again: Vec<u32>,
+    /// Instances with messages for their connections on other workers.
+    pub relaying: Vec<usize>,
+    /// For building a framed message.
+    pub scratch: Vec<u8>,
+    /// The commands that this turn brought to the caches here.
+    pub cache: CacheTurn,
+    /// To the control thread.
+    pub control: Arc<Inbox<FromWorker>>,
+    /// To every worker, this one included.
+    pub workers: Arc<[Arc<Inbox<ToWorker>>]>,
+    /// Set by a shutdown: the loop ends when nothing is open.
+    pub ending: bool,
+}
+
+/// The owner bits of ops that belong to no connection (the close of a refused socket).
+pub const NOBODY: u64 = (1 << 52) - 1;
+
+impl Local {
+    /// The instance of a runtime.
+    pub fn instance(&mut self, runtime: RuntimeId) -> Option<&mut Instance> {
+        let index = *self.index.get(&runtime)?;
+        self.instances[index].as_mut()
+    }
+
+    /// The instance at an index that a live connection holds.
+    pub fn instance_at(&mut self, index: usize) -> &mut Instance {
+        self.instances[index].as_mut().expect("an instance outlives its connections")
+    }
+
+    /// Closes a socket that never became a connection.
+    pub fn close_unowned(&mut self, fd: Fd) {
+        self.ops.push(Op::Close {
+            fd,
+            token: crate::ring::Token::new(crate::ring::OpKind::Close, NOBODY),
+        });
+    }
+
+    /// Writes a log line about a runtime or app.
+    pub fn log(&self, level: LogLevel, source: &str, text: String) {
+        self.control.send(FromWorker::Log(LogRecord {
+            unix_ms: self.now.unix_ms,
+            level,
+            source: source.to_owned(),
+            text,
+        }));
+    }
+}

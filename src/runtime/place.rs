@@ -1,0 +1,213 @@
+//! How runtimes begin and end on a worker.
+
+use crate::id::RuntimeId;
+use crate::log::LogLevel;
+use crate::lua::Handlers;
+use crate::ring::{Errno, Fd, Op, OpKind, Token};
+
+use super::instance::{Instance, Listener, Stopping};
+use super::local::{Local, TimerEvent};
+use super::message::{FromWorker, Recipients};
+use super::{Placement, RuntimeKind, client};
+
+impl Local {
+    /// Serves a runtime, or takes its changed fields and its app's new handlers. Its connections stay.
+    pub fn place(&mut self, placement: Placement) {
+        let id = placement.id;
+        let app = placement.app.map(|(app, _)| app);
+        let handlers = self.handlers_of(app, id);
+        if let Some(instance) = self.instance(id) {
+            let same_app = instance.app() == app;
+            instance.placement = placement;
+            instance.handlers = handlers;
+            if !same_app {
+                self.start(id, app, handlers);
+            }
+            return;
+        }
+        let kind = placement.config.kind;
+        let mut instance = Instance::new(placement, self.workers.len());
+        instance.handlers = handlers;
+        let index = match self.instances.iter().position(Option::is_none) {
+            Some(free) => {
+                self.instances[free] = Some(instance);
+                free
+            }
+            None => {
+                self.instances.push(Some(instance));
+                self.instances.len() - 1
+            }
+        };
+        self.index.insert(id, index);
+        self.start(id, app, handlers);
+        match kind {
+            RuntimeKind::Client => client::dial(self, index),
+            RuntimeKind::Server | RuntimeKind::Proxy | RuntimeKind::Cache => {}
+        }
+    }
+
+    fn start(&mut self, id: RuntimeId, app: Option<crate::id::AppId>, handlers: Handlers) {
+        if handlers.has(Handlers::ON_START)
+            && let Some(vm) = app.and_then(|app| self.apps.running_vm(app))
+        {
+            vm.on_start(id);
+        }
+    }
+
+    /// Accepts for a runtime from a listening fd.
+    pub fn listen(&mut self, runtime: RuntimeId, fd: Fd) {
+        let Some(instance) = self.instance(runtime) else {
+            return self.log(
+                LogLevel::Error,
+                "",
+                format!("a listener for runtime {} that isn't here", runtime.0),
+            );
+        };
+        instance.listeners.push(Listener { fd, accepting: true, ending: None });
+        self.accept_on(runtime, fd);
+    }
+
+    fn accept_on(&mut self, runtime: RuntimeId, fd: Fd) {
+        let token = Token::new(OpKind::Accept, accept_owner(runtime, fd));
+        self.ops.push(Op::Accept { fd, token });
+    }
+
+    /// Accepting ended, by an error or a cancel: again, later, or never.
+    pub fn on_accept_ended(&mut self, token: Token, error: Option<Errno>) {
+        let (runtime, fd) = accept_parts(token.owner());
+        let now = self.now;
+        let Some(instance) = self.instance(runtime) else { return };
+        let name = instance.config_arc();
+        let Some(at) = instance.listeners.iter().position(|listener| listener.fd == fd) else {
+            return;
+        };
+        instance.listeners[at].accepting = false;
+        if let Some(request) = instance.listeners[at].ending {
+            instance.listeners.remove(at);
+            return self.control.send(FromWorker::Unlistened { request });
+        }
+        match error {
+            None | Some(Errno(libc::ECANCELED | libc::ECONNABORTED | libc::EINTR)) => {
+                instance.listeners[at].accepting = true;
+                self.accept_on(runtime, fd);
+            }
+            Some(error) => {
+                self.timers.insert(
+                    now,
+                    crate::limits::ACCEPT_PAUSE_MS,
+                    TimerEvent::AcceptAgain { runtime },
+                );
+                let pause_ms = crate::limits::ACCEPT_PAUSE_MS;
+                let text = format!("can't accept: {error}; trying again in {pause_ms} ms");
+                self.log(LogLevel::Warn, &name.name, text);
+            }
+        }
+    }
+
+    /// Accepts again after a pause.
+    pub fn accept_again(&mut self, runtime: RuntimeId) {
+        let Some(instance) = self.instance(runtime) else { return };
+        let mut again = Vec::new();
+        for listener in instance.listeners.iter_mut().filter(|listener| !listener.accepting) {
+            listener.accepting = true;
+            again.push(listener.fd);
+        }
+        for fd in again {
+            self.accept_on(runtime, fd);
+        }
+    }
+
+    /// Stops accepting; answers when the kernel doesn't use the listeners any more.
+    pub fn unlisten(&mut self, request: u64, runtime: RuntimeId) {
+        let mut cancels = Vec::new();
+        let mut answered = true;
+        if let Some(instance) = self.instance(runtime) {
+            instance.listeners.retain(|listener| listener.accepting);
+            for listener in &mut instance.listeners {
+                answered = false;
+                listener.ending = Some(request);
+                cancels.push(accept_owner(runtime, listener.fd));
+            }
+        }
+        for owner in cancels {
+            self.ops.push(Op::Cancel {
+                target: Token::new(OpKind::Accept, owner),
+                token: Token::new(OpKind::Cancel, owner),
+            });
+        }
+        if answered {
+            self.control.send(FromWorker::Unlistened { request });
+        }
+    }
+
+    /// Stops a runtime: `on_stop` first, then its connections, each after its last bytes.
+    pub fn stop(&mut self, request: u64, runtime: RuntimeId, drain_ms: u64) {
+        let now = self.now;
+        let Some(&index) = self.index.get(&runtime) else {
+            return self.control.send(FromWorker::Stopped { request });
+        };
+        let timer = self.timers.insert(now, drain_ms, TimerEvent::DrainEnds { runtime });
+        let app = self.instance_at(index).app();
+        let handler = self.instance_at(index).handlers.has(Handlers::ON_STOP);
+        let vm = app.and_then(|app| self.apps.running_vm(app));
+        let handler = match vm {
+            Some(vm) if handler => {
+                vm.on_stop(runtime);
+                true
+            }
+            _ => false,
+        };
+        let instance = self.instance_at(index);
+        let waits = drain_ms > 0 && instance.config().kind == RuntimeKind::Proxy;
+        instance.stopping = Some(Stopping { request, handler, timer: Some(timer) });
+        if !handler && !waits {
+            self.close_members(index, false);
+        }
+        self.check_stopped(index);
+    }
+
+    /// The drain time of a stopping runtime is over.
+    pub fn on_drain_end(&mut self, runtime: RuntimeId) {
+        let Some(&index) = self.index.get(&runtime) else { return };
+        if let Some(stopping) = &mut self.instance_at(index).stopping {
+            stopping.handler = false;
+            stopping.timer = None;
+            self.close_members(index, true);
+            self.check_stopped(index);
+        }
+    }
+
+    /// A message from outside for a runtime's connections.
+    pub fn send_to(&mut self, runtime: RuntimeId, to: Recipients, message: &[u8]) -> u64 {
+        let Some(&index) = self.index.get(&runtime) else { return 0 };
+        let framing = self.instance_at(index).config().framing;
+        let mut framed = Vec::with_capacity(message.len() + 4);
+        if framing.write(message, &mut framed) { self.deliver(index, to, &framed) } else { 0 }
+    }
+
+    /// Everything ends after at most `drain_ms`.
+    pub fn shutdown(&mut self, drain_ms: u64) {
+        self.ending = true;
+        let runtimes: Vec<RuntimeId> = self.index.keys().copied().collect();
+        for runtime in runtimes {
+            if self.instance(runtime).is_some_and(|instance| instance.stopping.is_none()) {
+                self.stop(0, runtime, drain_ms);
+            }
+        }
+        self.timers.insert(self.now, drain_ms, TimerEvent::Deadline);
+    }
+}
+
+/// An accept op's owner: the runtime and the listener's fd.
+fn accept_owner(runtime: RuntimeId, fd: Fd) -> u64 {
+    u64::from(runtime.0) << 24 | u64::from(fd.0 as u32 & 0xff_ffff)
+}
+
+fn accept_parts(owner: u64) -> (RuntimeId, Fd) {
+    (RuntimeId((owner >> 24) as u32), Fd((owner & 0xff_ffff) as i32))
+}
+
+/// The runtime that an accept op is for.
+pub fn accept_runtime(token: Token) -> RuntimeId {
+    accept_parts(token.owner()).0
+}

@@ -1,0 +1,216 @@
+//! The server runtime on one worker: messages from its connections go to a handler, or to all other connections.
+//! A client runtime's one connection speaks in the same way.
+
+use std::sync::Arc;
+
+use crate::limits;
+use crate::log::LogLevel;
+use crate::lua::Handlers;
+
+use super::connection::{Pause, Phase, Role};
+use super::local::Local;
+use super::message::{FromWorker, Recipients};
+use super::stats::StatsCell;
+use super::{Framing, Mode};
+
+/// A connection is served from now on.
+pub fn on_open(local: &mut Local, slot: u32) {
+    local.tell_app_open(slot);
+}
+
+/// Bytes came: whole messages are handled, the rest waits in the connection's input.
+pub fn on_bytes(local: &mut Local, slot: u32, bytes: &[u8]) {
+    let connection = local.connections.at(slot);
+    if connection.parked {
+        connection.input.extend_from_slice(bytes);
+        if connection.input.len() > limits::INPUT_HIGH_BYTES {
+            local.pause(slot, Pause::PARKED);
+        }
+        return;
+    }
+    if connection.input.is_empty() {
+        let used = handle_messages(local, slot, bytes, 0);
+        if let Some(connection) = local.connections.get_mut(slot)
+            && connection.phase == Phase::Open
+        {
+            connection.input.extend_from_slice(&bytes[used..]);
+        }
+    } else {
+        let searched = connection.input.len();
+        connection.input.extend_from_slice(bytes);
+        parse_input(local, slot, searched);
+    }
+}
+
+/// Handles what a connection's input holds, after new bytes or when its handler has ended.
+pub fn parse_input(local: &mut Local, slot: u32, searched: usize) {
+    let mut input = std::mem::take(&mut local.connections.at(slot).input);
+    let used = handle_messages(local, slot, &input, searched);
+    if let Some(connection) = local.connections.get_mut(slot)
+        && connection.phase == Phase::Open
+    {
+        input.drain(..used);
+        if input.is_empty() && input.capacity() > limits::INPUT_KEEP_BYTES {
+            input = Vec::new();
+        }
+        connection.input = input;
+    }
+}
+
+/// Handles the whole messages of `bytes` and tells how many bytes they took.
+fn handle_messages(local: &mut Local, slot: u32, bytes: &[u8], mut searched: usize) -> usize {
+    let index = local.connections.at(slot).instance;
+    let framing = local.instance_at(index).config().framing;
+    let mut used = 0;
+    while used < bytes.len() {
+        match framing.next(&bytes[used..], searched) {
+            Ok(Some(frame)) => {
+                let start = used + frame.message.start;
+                let end = used + frame.message.end;
+                used += frame.consumed;
+                searched = 0;
+                on_message(local, slot, index, &bytes[start..end]);
+                let going_on = local
+                    .connections
+                    .get(slot)
+                    .is_some_and(|c| c.phase == Phase::Open && !c.parked);
+                if !going_on {
+                    break;
+                }
+            }
+            Ok(None) => break,
+            Err(_) => {
+                let worker = local.worker;
+                let instance = local.instance_at(index);
+                StatsCell::add(&instance.cell(worker).protocol_errors, 1);
+                let config = instance.config_arc();
+                let id = local.connections.at(slot).id.bits();
+                let text = format!(
+                    "connection {id} closed: a message of more than {} bytes",
+                    limits::LINE_BYTES_MAX
+                );
+                local.log(LogLevel::Warn, &config.name, text);
+                local.close_now(slot);
+                return bytes.len();
+            }
+        }
+    }
+    used
+}
+
+fn on_message(local: &mut Local, slot: u32, index: usize, message: &[u8]) {
+    let worker = local.worker;
+    let instance = local.instance_at(index);
+    StatsCell::add(&instance.cell(worker).messages, 1);
+    let mode = instance.config().mode;
+    if mode == Mode::Out {
+        return;
+    }
+    let (observed, handlers) = (instance.observed, instance.handlers);
+    if observed {
+        let (runtime, connection) = (instance.placement.id, local.connections.at(slot).id);
+        let bytes = message.to_vec();
+        local.control.send(FromWorker::Message { runtime, connection, bytes });
+    }
+    if handlers.has(Handlers::ON_MESSAGE) {
+        local.tell_app_message(slot, message);
+    } else if mode == Mode::InOut && matches!(local.connections.at(slot).role, Role::Server) {
+        // An empty line says nothing to the others.
+        let id = local.connections.at(slot).id;
+        if !message.is_empty() {
+            local.broadcast(index, Recipients::AllBut(id), message);
+        }
+    }
+}
+
+/// The peer has ended its stream and nothing waits: a last line without its newline is a message too; then close.
+pub fn on_last_bytes(local: &mut Local, slot: u32) {
+    let connection = local.connections.at(slot);
+    let index = connection.instance;
+    let last = std::mem::take(&mut connection.input);
+    let lines = matches!(connection.role, Role::Server | Role::Client)
+        && local.instance_at(index).config().framing == Framing::Lines;
+    if lines && !last.is_empty() {
+        on_message(local, slot, index, &last);
+        // Its handler runs first; the connection is looked at again after that.
+        local.half_closed_again.push(slot);
+    } else {
+        local.close_after_flush(slot);
+    }
+}
+
+/// A connection has ended.
+pub fn on_close(local: &mut Local, slot: u32) {
+    local.tell_app_close(slot);
+}
+
+impl Local {
+    /// Sends a message to a runtime's connections on this worker and, by relay at the end of the turn, on the others.
+    pub fn broadcast(&mut self, index: usize, to: Recipients, message: &[u8]) -> u64 {
+        let instance = self.instance_at(index);
+        let framing = instance.config().framing;
+        let mut framed = std::mem::take(&mut self.scratch);
+        framed.clear();
+        let mut count = 0;
+        if framing.write(message, &mut framed) {
+            let instance = self.instance_at(index);
+            if instance.placement.workers.len() > 1 {
+                instance.relay.extend_from_slice(&framed);
+                self.relaying.push(index);
+            }
+            count = self.deliver(index, to, &framed);
+        }
+        self.scratch = framed;
+        count
+    }
+
+    /// Appends framed bytes to the runtime's connections here.
+    pub fn deliver(&mut self, index: usize, to: Recipients, framed: &[u8]) -> u64 {
+        if let Recipients::One(id) = to {
+            let slot = self.connections.slot_of(id);
+            let slot = slot.filter(|slot| self.connections.at(*slot).instance == index);
+            return slot.map_or(0, |slot| u64::from(self.send(slot, framed)));
+        }
+        let except = if let Recipients::AllBut(id) = to { Some(id) } else { None };
+        let shared: Option<Arc<[u8]>> =
+            (framed.len() >= limits::OUTBOX_SHARE_BYTES_MIN).then(|| framed.into());
+        let members = std::mem::take(&mut self.instance_at(index).members);
+        let mut count = 0;
+        for &slot in &members {
+            let connection = self.connections.at(slot);
+            let addressed = matches!(connection.role, Role::Server | Role::Client)
+                && Some(connection.id) != except;
+            if addressed {
+                let sent = match &shared {
+                    Some(bytes) => self.send_shared(slot, bytes),
+                    None => self.send(slot, framed),
+                };
+                count += u64::from(sent);
+            }
+        }
+        // A slow connection may have begun to close meanwhile, but none leaves the list before its close op is done.
+        self.instance_at(index).members = members;
+        count
+    }
+
+    /// Hands this turn's broadcasts to the runtime's other workers.
+    pub fn relay(&mut self) {
+        let mut relaying = std::mem::take(&mut self.relaying);
+        for index in relaying.drain(..) {
+            let worker = self.worker;
+            let Some(instance) = self.instances[index].as_mut() else { continue };
+            if instance.relay.is_empty() {
+                continue;
+            }
+            let bytes: Arc<[u8]> = instance.relay.as_slice().into();
+            instance.relay.clear();
+            let runtime = instance.placement.id;
+            for &other in instance.placement.workers.iter().filter(|other| **other != worker) {
+                let bytes = Arc::clone(&bytes);
+                self.workers[usize::from(other)]
+                    .send(super::message::ToWorker::Relay { runtime, bytes });
+            }
+        }
+        self.relaying = relaying;
+    }
+}

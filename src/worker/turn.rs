@@ -1,0 +1,368 @@
+//! The loop of a worker, one turn at a time, over any [`Driver`].
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::limits;
+use crate::lua::{Stores, WatchSlot};
+use crate::ring::random::Random;
+use crate::ring::timers::Timers;
+use crate::ring::{Completion, Driver, Errno, OpKind, Token, Wait};
+use crate::runtime::apps::Apps;
+use crate::runtime::cache::{self, CacheTurn};
+use crate::runtime::connection::{Connections, Role};
+use crate::runtime::local::{Local, TimerEvent};
+use crate::runtime::message::{FromWorker, Inbox, Recipients, ToWorker};
+use crate::runtime::{client, place, proxy};
+
+/// A worker: its world and the ring that moves it.
+pub struct Worker {
+    driver: Box<dyn Driver>,
+    local: Local,
+    completions: Vec<Completion>,
+    expired: Vec<TimerEvent>,
+}
+
+/// What a worker is made of.
+pub struct Parts {
+    /// Its index.
+    pub index: u8,
+    /// Its ring.
+    pub driver: Box<dyn Driver>,
+    /// To the control thread.
+    pub control: Arc<Inbox<FromWorker>>,
+    /// Of all workers, its own at its index.
+    pub inboxes: Arc<[Arc<Inbox<ToWorker>>]>,
+    /// The caches that scripts may call in process.
+    pub stores: Rc<dyn Stores>,
+    /// The worker's slot at the watchdog.
+    pub watch: Arc<WatchSlot>,
+    /// Seeds its choices.
+    pub seed: u64,
+}
+
+impl Worker {
+    /// Puts a worker together and attaches its inbox to its ring.
+    pub fn new(parts: Parts) -> Worker {
+        let Parts { index, driver, control, inboxes, stores, watch, seed } = parts;
+        inboxes[usize::from(index)].attach(driver.waker());
+        let local = Local {
+            worker: index,
+            now: driver.now(),
+            ops: Vec::new(),
+            connections: Connections::new(index),
+            instances: Vec::new(),
+            index: std::collections::BTreeMap::new(),
+            apps: Apps::new(stores, watch),
+            timers: Timers::new(),
+            random: Random::new(seed),
+            dirty: Vec::new(),
+            starved: Vec::new(),
+            half_closed: Vec::new(),
+            half_closed_again: Vec::new(),
+            relaying: Vec::new(),
+            scratch: Vec::new(),
+            cache: CacheTurn::default(),
+            control,
+            workers: inboxes,
+            ending: false,
+        };
+        Worker { driver, local, completions: Vec::new(), expired: Vec::new() }
+    }
+
+    /// The worker's world, for tests that look at it.
+    pub fn local(&mut self) -> &mut Local {
+        &mut self.local
+    }
+
+    /// One turn; waits at most `wait_max`. `false` when the worker has ended.
+    ///
+    /// # Errors
+    /// The ring is broken.
+    pub fn turn(&mut self, wait_max: Wait) -> std::io::Result<bool> {
+        let wait = self.wait(wait_max);
+        self.driver.turn(&mut self.local.ops, wait, &mut self.completions)?;
+        self.local.now = self.driver.now();
+        let mut completions = std::mem::take(&mut self.completions);
+        for completion in completions.drain(..) {
+            self.on_completion(completion);
+        }
+        self.completions = completions;
+        self.on_messages();
+        self.on_timers();
+        cache::run(&mut self.local, &mut *self.driver);
+        self.local.run_apps();
+        self.local.close_half_closed();
+        if !self.local.half_closed_again.is_empty() {
+            self.local.run_apps();
+            let again = std::mem::take(&mut self.local.half_closed_again);
+            self.local.half_closed.extend(again);
+            self.local.close_half_closed();
+        }
+        self.local.relay();
+        self.local.flush();
+        self.rearm_starved();
+        self.local.close_drained();
+        Ok(!(self.local.ending && self.local.connections.is_empty() && self.local.ops.is_empty()))
+    }
+
+    /// How long the next wait may last.
+    fn wait(&self, wait_max: Wait) -> Wait {
+        if self.local.apps.have_work() || self.local.cache.has_work() {
+            return Wait::No;
+        }
+        let limit = if let Wait::Until(limit) = wait_max { Some(limit) } else { None };
+        let deadlines = [self.local.timers.next_deadline_ns(), self.local.next_drain_ns(), limit];
+        match (wait_max, deadlines.into_iter().flatten().min()) {
+            (Wait::No, _) => Wait::No,
+            (_, Some(deadline)) => Wait::Until(deadline),
+            (_, None) => Wait::Forever,
+        }
+    }
+
+    fn on_completion(&mut self, completion: Completion) {
+        let local = &mut self.local;
+        match completion {
+            Completion::Accepted { token, result, more } => {
+                let runtime = place::accept_runtime(token);
+                let error = result.as_ref().err().copied();
+                if let Ok(fd) = result {
+                    self.driver.set_nodelay(fd);
+                    match self.driver.peer(fd) {
+                        Ok(peer) => local.on_accepted(runtime, fd, peer),
+                        Err(_) => local.close_unowned(fd),
+                    }
+                }
+                if !more {
+                    local.on_accept_ended(token, error);
+                }
+            }
+            Completion::Received { token, result, more } => self.on_received(token, result, more),
+            Completion::Sent { token, result, chunks } => {
+                if let Some(slot) = ended_op(local, token) {
+                    local.on_sent(slot, result, chunks);
+                    local.finish(slot);
+                }
+            }
+            Completion::Connected { token, result } => match ended_op(local, token) {
+                Some(slot) => {
+                    if let Ok(fd) = result
+                        && local.connections.at(slot).fd.is_none()
+                        && local.connections.at(slot).ended
+                    {
+                        // It connected after all, but nobody wants it any more.
+                        local.close_unowned(fd);
+                    } else if !local.connections.at(slot).ended {
+                        match local.connections.at(slot).role {
+                            Role::Client => client::on_connected(local, slot, result),
+                            _ => proxy::on_connected(local, slot, result),
+                        }
+                    }
+                    local.finish(slot);
+                }
+                None => {
+                    if let Ok(fd) = result {
+                        local.close_unowned(fd);
+                    }
+                }
+            },
+            Completion::Done { token, .. } => self.on_done(token),
+            Completion::Ready { .. } | Completion::Woken => {}
+        }
+    }
+
+    fn on_received(
+        &mut self,
+        token: Token,
+        result: Result<Option<crate::ring::Received>, Errno>,
+        more: bool,
+    ) {
+        let local = &mut self.local;
+        let Some(slot) = local.slot_of_token(token) else {
+            if let Ok(Some(received)) = result {
+                self.driver.recycle(received);
+            }
+            return;
+        };
+        if !more {
+            let connection = local.connections.at(slot);
+            connection.in_flight -= 1;
+            connection.receiving = false;
+            connection.cancelling = false;
+        }
+        match result {
+            Ok(Some(received)) => {
+                if matches!(local.connections.at(slot).role, Role::Cache(_)) {
+                    cache::on_received(local, &mut *self.driver, slot, received);
+                } else {
+                    local.on_bytes(slot, self.driver.received(&received));
+                    self.driver.recycle(received);
+                }
+                if !more {
+                    local.read_on(slot);
+                }
+            }
+            Ok(None) => local.on_end(slot),
+            Err(error) => local.on_receive_error(slot, error),
+        }
+        local.finish(slot);
+    }
+
+    fn on_done(&mut self, token: Token) {
+        let local = &mut self.local;
+        if token.kind() == Some(OpKind::Close) {
+            if let Some(slot) = local.slot_of_token(token) {
+                local.forget(slot);
+            }
+        } else if let Some(slot) = ended_op(local, token) {
+            local.finish(slot);
+        }
+    }
+
+    /// Receives that found no free buffer: all buffers are back by the end of a turn.
+    fn rearm_starved(&mut self) {
+        let mut starved = std::mem::take(&mut self.local.starved);
+        for slot in starved.drain(..) {
+            self.local.read_on(slot);
+        }
+        self.local.starved = starved;
+    }
+
+    fn on_timers(&mut self) {
+        let mut expired = std::mem::take(&mut self.expired);
+        self.local.timers.expire(self.local.now.monotonic_ms(), &mut expired);
+        for event in expired.drain(..) {
+            self.on_timer(event);
+        }
+        self.expired = expired;
+    }
+
+    fn on_timer(&mut self, event: TimerEvent) {
+        let local = &mut self.local;
+        match event {
+            TimerEvent::Script { app, generation, timer } => {
+                local.on_script_timer(app, generation, timer);
+            }
+            TimerEvent::Reconnect { runtime } => {
+                if let Some(&index) = local.index.get(&runtime) {
+                    client::dial(local, index);
+                }
+            }
+            TimerEvent::DialTimeout { connection } => {
+                if let Some(slot) = local.connections.slot_of(connection)
+                    && local.connections.at(slot).fd.is_none()
+                    && !local.connections.at(slot).ended
+                {
+                    let timed_out = Err(Errno(libc::ETIMEDOUT));
+                    match local.connections.at(slot).role {
+                        Role::Client => client::on_connected(local, slot, timed_out),
+                        _ => proxy::on_connected(local, slot, timed_out),
+                    }
+                }
+            }
+            TimerEvent::Linger { connection } => {
+                if let Some(slot) = local.connections.slot_of(connection) {
+                    local.close_now(slot);
+                }
+            }
+            TimerEvent::DrainEnds { runtime } => local.on_drain_end(runtime),
+            TimerEvent::Maintain { runtime } => cache::maintain(local, runtime),
+            TimerEvent::AcceptAgain { runtime } => local.accept_again(runtime),
+            TimerEvent::Deadline => {
+                let slots: Vec<u32> = local.connections.slots().collect();
+                for slot in slots {
+                    local.close_now(slot);
+                }
+            }
+        }
+    }
+
+    fn on_messages(&mut self) {
+        let local = &mut self.local;
+        let inbox = Arc::clone(&local.workers[usize::from(local.worker)]);
+        for message in inbox.take() {
+            on_message(local, message);
+        }
+        debug_assert!(local.dirty.len() <= limits::CONNECTIONS_PER_WORKER_MAX);
+    }
+}
+
+/// The connection of an op that has ended, with one op less in flight.
+fn ended_op(local: &mut Local, token: Token) -> Option<u32> {
+    let slot = local.slot_of_token(token)?;
+    let connection = local.connections.at(slot);
+    connection.in_flight -= 1;
+    Some(slot)
+}
+
+fn on_message(local: &mut Local, message: ToWorker) {
+    match message {
+        ToWorker::Prepare { request, app, source } => local.prepare_app(request, app, source),
+        ToWorker::Commit { request, app, generation, placements } => {
+            local.commit_app(request, app, generation, placements);
+        }
+        ToWorker::Discard { app, generation } => local.discard_app(app, generation),
+        ToWorker::DropApp { app } => local.drop_app(app),
+        ToWorker::Place { request, placement } => {
+            local.place(placement);
+            local.control.send(FromWorker::Placed { request });
+        }
+        ToWorker::Listen { runtime, fd } => local.listen(runtime, fd),
+        ToWorker::Unlisten { request, runtime } => local.unlisten(request, runtime),
+        ToWorker::Adopt { runtime, fd, peer } => local.adopt(runtime, fd, peer),
+        ToWorker::Stop { request, runtime, drain_ms } => local.stop(request, runtime, drain_ms),
+        ToWorker::Send { request, runtime, to, bytes } => {
+            let count = local.send_to(runtime, to, &bytes);
+            if request != 0 {
+                local.control.send(FromWorker::SentTo { request, count });
+            }
+        }
+        ToWorker::Relay { runtime, bytes } => {
+            if let Some(&index) = local.index.get(&runtime) {
+                local.deliver(index, Recipients::All, &bytes);
+            }
+        }
+        ToWorker::Observe { runtime, on } => {
+            if let Some(instance) = local.instance(runtime) {
+                instance.observed = on;
+            }
+        }
+        ToWorker::CloseConnection { connection } => {
+            if let Some(slot) = local.connections.slot_of(connection) {
+                local.close_after_flush(slot);
+            }
+        }
+        ToWorker::Shutdown { drain_ms } => local.shutdown(drain_ms),
+        for_an_app => on_app_message(local, for_an_app),
+    }
+}
+
+/// Messages for one VM; a VM that is gone answers that it is.
+fn on_app_message(local: &mut Local, message: ToWorker) {
+    let gone = || Err("the app isn't running on this worker".to_owned());
+    match message {
+        ToWorker::Evaluate { request, app, code } => match local.apps.running_vm(app) {
+            Some(vm) => vm.evaluate(request, &code),
+            None => local.control.send(FromWorker::Evaluated { request, reply: gone() }),
+        },
+        ToWorker::Complete { request, app, line } => match local.apps.running_vm(app) {
+            Some(vm) => vm.complete(request, &line),
+            None => local.control.send(FromWorker::Evaluated { request, reply: gone() }),
+        },
+        ToWorker::Command { request, app, name, arguments } => match local.apps.running_vm(app) {
+            Some(vm) => vm.command(request, &name, arguments),
+            None => local.control.send(FromWorker::Evaluated { request, reply: gone() }),
+        },
+        ToWorker::Cancel { request, app } => {
+            if let Some(vm) = local.apps.running_vm(app) {
+                vm.cancel(request);
+            }
+        }
+        ToWorker::Answer { app, generation, task, reply } => {
+            if let Some(vm) = local.apps.vm(app, generation) {
+                vm.on_answer(task, reply);
+            }
+        }
+        _ => {}
+    }
+}
