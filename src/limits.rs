@@ -54,6 +54,8 @@ pub const CACHE_ROUNDS_PER_TURN: usize = 4;
 pub const CACHE_MAINTAIN_MS: u64 = 100;
 /// A cache that only waits for expiries is looked after this often, in milliseconds.
 pub const CACHE_MAINTAIN_IDLE_MS: u64 = 1000;
+/// A cache is told the process's memory and CPU time this often while it is in use, in milliseconds.
+pub const CACHE_FIGURES_MS: u64 = 1000;
 /// How often the VMs of a worker run in one turn before the ring has its turn again.
 pub const APP_ROUNDS_PER_TURN: usize = 8;
 /// A frame between the command line and the daemon.

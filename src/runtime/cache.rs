@@ -46,6 +46,8 @@ pub struct CacheState {
     active: bool,
     /// The maintenance timer is set.
     timed: bool,
+    /// When the store was last told the process's figures, in monotonic milliseconds.
+    figures_ms: u64,
 }
 
 /// The turn's commands on one worker.
@@ -109,6 +111,7 @@ pub fn state(placement: &super::Placement) -> Option<Box<CacheState>> {
         clients: Vec::new(),
         active: false,
         timed: false,
+        figures_ms: 0,
     }))
 }
 
@@ -397,7 +400,11 @@ pub fn maintain(local: &mut Local, runtime: RuntimeId) {
     let now = local.now;
     let Some(instance) = local.instance(runtime) else { return };
     let Some(state) = instance.cache.as_mut() else { return };
-    let more = state.store.maintain(now.unix_ms, None);
+    let due = now.monotonic_ms() >= state.figures_ms + limits::CACHE_FIGURES_MS;
+    if due {
+        state.figures_ms = now.monotonic_ms();
+    }
+    let more = state.store.maintain(now.unix_ms, due.then(super::process::figures));
     let active = std::mem::take(&mut state.active);
     let expiring = state.store.snapshot(now.unix_ms).expiring.iter().any(|count| *count > 0);
     state.timed = more || active || expiring;

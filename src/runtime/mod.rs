@@ -13,6 +13,7 @@ pub mod instance;
 pub mod local;
 pub mod message;
 pub mod place;
+pub mod process;
 pub mod proxy;
 pub mod server;
 pub mod stats;
