@@ -1,0 +1,133 @@
+//! Every example does what its first lines say.
+
+use std::fs;
+
+use crate::support::{Daemon, Peer, free_port, project, run};
+
+/// Applies an example, its ports moved to free ones.
+fn example(name: &str) -> Daemon {
+    let daemon = Daemon::start();
+    let mut text = fs::read_to_string(project(&format!("examples/{name}.lua"))).unwrap();
+    for port in ["9000", "6379", "8080"] {
+        let free = free_port().to_string();
+        text = text.replace(&format!("port = {port}"), &format!("port = {free}"));
+        text = text.replace(&format!("127.0.0.1:{port}"), &format!("127.0.0.1:{free}"));
+    }
+    let path = daemon.folder.write(&format!("{name}.lua"), &text);
+    daemon.cli_words(&["apply", &path]).ok();
+    daemon
+}
+
+#[test]
+fn each_example_has_its_test_and_passes_check() {
+    let mut names: Vec<String> = fs::read_dir(project("examples"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let tested =
+        ["client", "command", "echo", "example", "quickstart", "rooms", "routing", "timers"];
+    assert_eq!(names, tested.map(|name| format!("{name}.lua")));
+    let folder = crate::support::Folder::new();
+    for name in tested.iter().filter(|name| **name != "example") {
+        let mut command = crate::support::in_home(&folder);
+        command.arg("check").arg(project(&format!("examples/{name}.lua")));
+        run(command, "").ok();
+    }
+}
+
+#[test]
+fn echo() {
+    let daemon = example("echo");
+    let mut peer = Peer::connect(daemon.port("echo"));
+    peer.say("hello");
+    peer.hears(&["hello"]);
+}
+
+#[test]
+fn rooms() {
+    let daemon = example("rooms");
+    let port = daemon.port("rooms");
+    let [mut ada, mut ben, mut eve] =
+        [Peer::connect(port), Peer::connect(port), Peer::connect(port)];
+    for (peer, room) in [(&mut ada, "kitchen"), (&mut ben, "kitchen"), (&mut eve, "garden")] {
+        peer.hears(&["/join ROOM to enter a room"]);
+        peer.say("early");
+        peer.hears(&["/join ROOM first"]);
+        peer.say(&format!("/join {room}"));
+        peer.hears(&[&format!("you are in {room}")]);
+    }
+    ada.say("anyone?");
+    ben.hears(&["[kitchen] anyone?"]);
+    // The state and the connections in it survive a reload.
+    let path = daemon.folder.join("rooms.lua");
+    let text = fs::read_to_string(path).unwrap();
+    daemon.folder.write("rooms.lua", &text.replace("\"] \" .. line", "\"] \" .. line:upper()"));
+    daemon.until_row("rooms", |row| row["generation"] == 2);
+    ada.say("louder");
+    ben.hears(&["[kitchen] LOUDER"]);
+    eve.say("/join kitchen");
+    eve.hears(&["you are in kitchen"]);
+    ben.say("hello eve");
+    eve.hears(&["[kitchen] HELLO EVE"]);
+    ada.hears(&["[kitchen] HELLO EVE"]);
+}
+
+#[test]
+fn routing() {
+    let daemon = example("routing");
+    let port = daemon.port("gate");
+    let ask = || {
+        let mut peer = Peer::connect(port);
+        peer.say("x");
+        peer.hear()
+    };
+    let first = ask();
+    assert!(["red got x", "blue got x"].contains(&first.as_str()), "{first}");
+    for _ in 0..4 {
+        assert_eq!(ask(), first, "one address, one backend");
+    }
+}
+
+#[test]
+fn client() {
+    let daemon = example("client");
+    let mut redis = Peer::connect(daemon.port("memory"));
+    crate::support::until("what the visitor heard", || {
+        redis.send(b"LLEN heard\r\n");
+        (redis.hear() == ":1\r").then_some(())
+    });
+    redis.send(b"LINDEX heard 0\r\n");
+    redis.hears(&["$14\r", "you said hello\r"]);
+}
+
+#[test]
+fn command() {
+    let daemon = example("command");
+    let mut peer = Peer::connect(daemon.port("door"));
+    peer.hears(&["who are you?"]);
+    peer.say("ada");
+    peer.hears(&["welcome, ada"]);
+    let help = daemon.cli("kick --help").ok();
+    assert!(help.contains("Drop a user") && help.contains("--reason"), "{help}");
+    daemon.cli("kick ben").fails(1, &["nobody here is called ben"]);
+    daemon.cli("kick").fails(2, &["<user>"]);
+    assert_eq!(daemon.cli_words(&["kick", "ada", "--reason", "too late"]).ok(), "dropped ada\n");
+    assert_eq!(peer.rest(), "too late\n");
+}
+
+#[test]
+fn timers() {
+    let daemon = example("timers");
+    let mut peer = Peer::connect(daemon.port("clock"));
+    let hears = |peer: &mut Peer, wanted: &str| while peer.hear() != wanted {};
+    peer.say("remind 0.05 tea");
+    hears(&mut peer, "noted");
+    hears(&mut peer, "reminder: tea");
+    peer.say("slow");
+    let mut other = Peer::connect(daemon.port("clock"));
+    other.say("?");
+    hears(&mut other, "remind SECONDS TEXT, or slow");
+    hears(&mut peer, "done");
+    assert!(peer.hear().starts_with("tick "));
+}

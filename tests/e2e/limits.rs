@@ -1,0 +1,107 @@
+//! Scripts that don't end or want all memory: they are stopped, everyone else goes on.
+
+use crate::support::{Daemon, Peer};
+
+const RUNAWAYS: &str = r#"
+local function forever() while true do end end
+local ways = {
+  loop = forever,
+  pcall = function() while true do pcall(forever) end end,
+  xpcall = function() while true do xpcall(forever, forever) end end,
+  coroutine = function() while true do coroutine.wrap(function() pcall(forever) end)() end end,
+  pattern = function() return (("a"):rep(40)):find(("a?"):rep(40) .. ("a"):rep(40)) end,
+  memory = function() local t = {} while true do t[#t + 1] = ("x"):rep(2 ^ 24 + #t) end end,
+  recursion = function() local function deeper() return 1 + deeper() end return deeper() end,
+}
+server "wild" {
+  port = 0,
+  on_message = function(conn, line)
+    if ways[line] then ways[line]() end
+    conn:send("fine: " .. line)
+  end,
+}
+"#;
+
+const QUIET: &str = r#"
+server "quiet" { port = 0, on_message = function(conn, line) conn:send(line) end }
+"#;
+
+#[test]
+fn runaway_handlers_are_stopped_and_the_others_go_on() {
+    // One worker: what holds it up would hold up everyone.
+    let daemon = Daemon::with(&["--workers", "1"]);
+    daemon.folder.write("wild.lua", RUNAWAYS);
+    daemon.folder.write("quiet.lua", QUIET);
+    daemon.cli("apply wild.lua quiet.lua").ok();
+    let mut neighbour = Peer::connect(daemon.port("quiet"));
+    for way in ["loop", "pcall", "xpcall", "coroutine", "memory", "recursion"] {
+        let mut wild = Peer::connect(daemon.port("wild"));
+        wild.say(way);
+        neighbour.say(way);
+        neighbour.hears(&[way]);
+        // That handler is over without an answer; the runtime and its connection live.
+        wild.say("and now?");
+        wild.hears(&["fine: and now?"]);
+    }
+    let logs = daemon.cli("logs wild").ok();
+    assert!(logs.contains("wild.lua:2"), "no place of the endless loop in {logs}");
+    assert!(logs.contains("time"), "no word of the time budget in {logs}");
+    assert!(logs.contains("memory"), "no word of the memory limit in {logs}");
+    assert!(logs.contains("stack overflow"), "no word of the recursion in {logs}");
+    assert_eq!(daemon.row("quiet")["status"], "running");
+}
+
+#[test]
+fn a_runaway_file_is_refused() {
+    let daemon = Daemon::start();
+    daemon.folder.write("never.lua", "\nwhile true do end\n");
+    daemon.cli("apply never.lua").fails(1, &["never.lua:2", "time"]);
+    daemon
+        .folder
+        .write("much.lua", "local t = {} while true do t[#t + 1] = (\"x\"):rep(2 ^ 24 + #t) end\n");
+    daemon.cli("apply much.lua").fails(1, &["memory"]);
+    daemon.cli("create server next -p 0 -s").ok();
+    Peer::connect(daemon.port("next"));
+}
+
+#[test]
+fn a_runaway_line_of_the_console_is_stopped() {
+    let daemon = Daemon::start();
+    daemon.folder.write("quiet.lua", QUIET);
+    daemon.cli("apply quiet.lua").ok();
+    for words in
+        [&["eval", "while true do end"][..], &["eval", "--app", "quiet", "while true do end"]]
+    {
+        daemon.cli_words(words).fails(1, &["time"]);
+    }
+    let mut peer = Peer::connect(daemon.port("quiet"));
+    peer.say("hello");
+    peer.hears(&["hello"]);
+}
+
+#[test]
+fn connections_beyond_the_limit_are_turned_away() {
+    let daemon = Daemon::start();
+    daemon.cli("create server small -p 0 --max-connections 2 -s").ok();
+    let port = daemon.port("small");
+    let (_first, second) = (Peer::connect(port), Peer::connect(port));
+    daemon.until_row("small", |row| row["connections"] == 2);
+    assert_eq!(Peer::connect(port).rest(), "");
+    drop(second);
+    daemon.until_row("small", |row| row["connections"] == 1);
+    let mut third = Peer::connect(port);
+    daemon.until_row("small", |row| row["connections"] == 2);
+    daemon.cli("send small hello").ok();
+    third.hears(&["hello"]);
+}
+
+#[test]
+fn a_line_without_an_end_closes_its_connection() {
+    let daemon = Daemon::start();
+    daemon.cli("create server lines -p 0 -s").ok();
+    let mut endless = Peer::connect(daemon.port("lines"));
+    endless.try_send(&vec![b'x'; 2 * 1024 * 1024]);
+    assert_eq!(endless.rest(), "");
+    let logs = daemon.cli("logs lines").ok();
+    assert!(logs.contains("line") || daemon.cli("stats lines").ok().contains("error"), "{logs}");
+}

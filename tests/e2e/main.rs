@@ -1,0 +1,17 @@
+//! The program as people meet it: real daemons, the command line, and foreign clients as judges.
+//!
+//! Each test starts its own daemon in a folder of its own and ends only what it started.
+#![allow(clippy::unwrap_used, reason = "in a test it is an assertion")]
+
+mod support;
+
+mod cache_cli;
+mod cli;
+mod console;
+mod examples;
+mod limits;
+mod quickstart;
+mod readme;
+mod reload;
+mod restart;
+mod seed;
