@@ -3,7 +3,7 @@
 //! Expired keys are removed by the lookup that meets them (here) or by the cycle that looks for them (`expiry.rs`).
 //! It knows no command and no client.
 
-use super::entry::{Entry, EntryBox};
+use super::entry::{Entry, EntryBox, EntryMut};
 use super::hash::Hash;
 use super::keyspace::{Garbage, Statistics};
 use super::list::List;
@@ -11,7 +11,7 @@ use super::random::Random;
 use super::set::Set;
 use super::sorted_set::SortedSet;
 use super::table::{Place, Table};
-use super::value::{Text, Value, ValueMut};
+use super::value::{Kind, Text, Value, ValueMut};
 use super::{CommandError, Hasher};
 
 /// One of a store's databases.
@@ -120,6 +120,22 @@ impl Database {
         }
     }
 
+    /// The string at a key, to be changed in place; not counted as a lookup.
+    pub fn string_mut(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        now_ms: u64,
+    ) -> Result<Option<EntryMut<'_>>, CommandError> {
+        let Some(place) = self.locate(key, hash, now_ms) else { return Ok(None) };
+        if self.table.entry(place).kind() != Kind::String {
+            return Err(CommandError::WrongType);
+        }
+        let mut entry = self.table.entry_mut(place);
+        entry.touch(self.clock);
+        Ok(Some(entry))
+    }
+
     /// Makes the key that string, whatever it was.
     pub fn set_string(&mut self, key: &[u8], hash: u64, value: &[u8], expiry: Expiry) {
         let Some(place) = self.table.locate(key, hash) else {
@@ -160,6 +176,14 @@ impl Database {
     /// Removes a key; whether it was there. Ask for expired keys first where that matters.
     pub fn remove(&mut self, key: &[u8], hash: u64) -> bool {
         let Some(entry) = self.table.remove(key, hash) else { return false };
+        self.discard(entry);
+        true
+    }
+
+    /// Removes a key unless it has expired (then too, but it wasn't there); whether it was there.
+    pub fn delete(&mut self, key: &[u8], hash: u64, now_ms: u64) -> bool {
+        let Some(place) = self.locate(key, hash, now_ms) else { return false };
+        let entry = self.table.remove_at(place);
         self.discard(entry);
         true
     }
@@ -362,6 +386,11 @@ impl Database {
         len
     }
 
+    /// The access clock's time now.
+    pub fn clock(&self) -> u16 {
+        self.clock
+    }
+
     /// Notes the time for access clocks; once per batch.
     pub fn set_clock(&mut self, now_ms: u64) {
         self.clock = (now_ms / 1000) as u16;
@@ -381,6 +410,13 @@ impl Database {
         if let Some(value) = value.filter(Value::is_big) {
             self.garbage.push(Garbage::Value(value));
         }
+    }
+}
+
+impl From<Option<u64>> for Expiry {
+    /// A time, or none.
+    fn from(expires_ms: Option<u64>) -> Expiry {
+        expires_ms.map_or(Expiry::Clear, Expiry::At)
     }
 }
 

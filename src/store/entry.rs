@@ -57,6 +57,8 @@ struct Header {
 }
 
 const EXPIRES: u8 = 1;
+/// The string was changed in place (APPEND, SETRANGE): OBJECT ENCODING answers `raw` for it, whatever its length.
+const EDITED: u8 = 2;
 const LONG_KEY: u16 = u16::MAX;
 const WORD: usize = 8;
 const ADDRESS_BITS: u32 = 48;
@@ -184,6 +186,11 @@ impl<'a> Entry<'a> {
         self.value().text()
     }
 
+    /// Whether the string was changed in place since it was set.
+    pub fn is_edited(self) -> bool {
+        self.raw.header().flags & EDITED != 0
+    }
+
     /// Whether freeing it takes long; see [`Value::is_big`].
     pub fn is_big(self) -> bool {
         self.raw.header().encoding.is_outside() && self.value().is_big()
@@ -270,8 +277,7 @@ impl<'a> EntryMut<'a> {
     /// # Panics
     /// If the value is a collection.
     pub fn grow(&mut self, len: usize) -> &mut [u8] {
-        let header = self.raw().header();
-        match header.encoding {
+        match self.raw().header().encoding {
             Encoding::Long => {}
             Encoding::Nothing | Encoding::Inline | Encoding::Integer => {
                 let text = self.view().text().expect("these encodings are strings").to_vec();
@@ -283,6 +289,7 @@ impl<'a> EntryMut<'a> {
             _ => panic!("only strings grow"),
         }
         let raw = self.raw();
+        raw.add_flags(EDITED);
         let bytes: &mut Vec<u8> = raw.boxed_mut(raw.header());
         if bytes.len() < len {
             bytes.resize(len, 0);
@@ -291,7 +298,9 @@ impl<'a> EntryMut<'a> {
     }
 
     fn grow_inline(&mut self, text: &[u8], len: usize) -> &mut [u8] {
-        let value = self.reshape(Encoding::Inline, len.max(text.len()));
+        self.reshape(Encoding::Inline, len.max(text.len()));
+        self.raw().add_flags(EDITED);
+        let value = self.raw().value_mut(self.raw().header());
         let (front, back) = value.split_at_mut(text.len());
         front.copy_from_slice(text);
         back.fill(0);
@@ -400,6 +409,7 @@ impl Slot {
         let raw = self.raw();
         let header = raw.header();
         let raw = raw.reshape(expires_ms, header.encoding, usize::from(header.value_len));
+        raw.add_flags(header.flags & EDITED);
         self.set_address(raw);
     }
 
@@ -511,14 +521,15 @@ impl Raw {
         raw
     }
 
-    /// The same entry with another expiry, encoding and value length; in place if the class stays. As many of the value's
+    /// The same entry, unedited, with another expiry, encoding and value length; in place if the class stays. As many of the value's
     /// bytes are kept as fit, so a boxed value must have been taken out unless the encoding stays.
     fn reshape(self, expires_ms: Option<u64>, encoding: Encoding, value_len: usize) -> Raw {
         let old = self.header();
         let bytes = self.bytes(old) - usize::from(old.value_len) + value_len;
         let same_class = class_bytes(bytes) == class_bytes(self.bytes(old));
         if expires_ms.is_some() == old.expires() && same_class {
-            self.set_header(Header { encoding, value_len: value_len as u16, ..old });
+            let flags = old.flags & EXPIRES;
+            self.set_header(Header { encoding, flags, value_len: value_len as u16, ..old });
             if let Some(at) = expires_ms {
                 self.write(WORD, &at.to_ne_bytes());
             }
@@ -546,6 +557,11 @@ impl Raw {
     fn set_header(self, header: Header) {
         // SAFETY: the entry is live, at least 16 bytes long and aligned to 8; its owner is borrowed mutably or being built.
         unsafe { self.0.cast::<Header>().write(header) }
+    }
+
+    fn add_flags(self, flags: u8) {
+        let header = self.header();
+        self.set_header(Header { flags: header.flags | flags, ..header });
     }
 
     fn expires_ms(self) -> Option<u64> {

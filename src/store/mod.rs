@@ -22,6 +22,7 @@ pub mod hasher;
 pub mod instance;
 pub mod keyspace;
 pub mod list;
+pub mod long_double;
 pub mod number;
 pub mod packed;
 pub mod random;

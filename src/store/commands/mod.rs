@@ -8,14 +8,21 @@ mod collection;
 mod configuration;
 pub mod connection;
 mod element_scan;
+mod expire;
+mod expire_time;
 pub mod hash;
 mod info;
 pub(super) mod introspection;
+pub mod keys;
+mod lcs;
 pub mod list;
 mod memory;
+mod object;
 pub mod server;
 pub mod set;
 pub mod set_algebra;
+pub mod string;
+mod string_edit;
 mod table;
 #[cfg(test)]
 pub mod testing;
@@ -33,11 +40,13 @@ const GROUPS: &[&[Command]] = &[
     connection::COMMANDS,
     hash::COMMANDS,
     introspection::COMMANDS,
+    keys::COMMANDS,
     list::COMMANDS,
     memory::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
     set_algebra::COMMANDS,
+    string::COMMANDS,
 ];
 
 /// What a command does to the data; the names are Redis's COMMAND flags.

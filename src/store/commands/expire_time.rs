@@ -1,0 +1,48 @@
+//! Expiry times in arguments: seconds or milliseconds, from now or since the epoch, with Redis's refusals.
+
+use super::collection::integer;
+use crate::store::CommandError;
+
+/// How an argument says when something ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unit {
+    seconds: bool,
+    absolute: bool,
+}
+
+/// Seconds from now: EX, EXPIRE, SETEX.
+pub const SECONDS: Unit = Unit { seconds: true, absolute: false };
+/// Milliseconds from now: PX, PEXPIRE, PSETEX.
+pub const MILLISECONDS: Unit = Unit { seconds: false, absolute: false };
+/// Seconds since the epoch: EXAT, EXPIREAT.
+pub const EPOCH_SECONDS: Unit = Unit { seconds: true, absolute: true };
+/// Milliseconds since the epoch: PXAT, PEXPIREAT.
+pub const EPOCH_MILLISECONDS: Unit = Unit { seconds: false, absolute: true };
+
+impl Unit {
+    /// Whether it counts from the epoch.
+    pub fn is_absolute(self) -> bool {
+        self.absolute
+    }
+
+    /// The time in milliseconds since the epoch; what isn't positive is refused (SET, GETEX, SETEX).
+    pub fn positive(self, text: &[u8], now_ms: u64, command: &str) -> Result<u64, CommandError> {
+        let amount = integer(text)?;
+        let at_ms = if amount > 0 { self.time(amount, now_ms) } else { None };
+        at_ms.and_then(|at| u64::try_from(at).ok()).ok_or_else(|| invalid(command))
+    }
+
+    /// The time in milliseconds since the epoch, which may lie in the past or before it (EXPIRE and kin).
+    pub fn any(self, text: &[u8], now_ms: u64, command: &str) -> Result<i64, CommandError> {
+        self.time(integer(text)?, now_ms).ok_or_else(|| invalid(command))
+    }
+
+    fn time(self, amount: i64, now_ms: u64) -> Option<i64> {
+        let milliseconds = if self.seconds { amount.checked_mul(1000)? } else { amount };
+        if self.absolute { Some(milliseconds) } else { milliseconds.checked_add(now_ms as i64) }
+    }
+}
+
+fn invalid(command: &str) -> CommandError {
+    CommandError::Owned(format!("ERR invalid expire time in '{command}' command").into_bytes())
+}
