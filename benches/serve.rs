@@ -1,0 +1,58 @@
+//! One worker with one runtime on a fixed port and no control thread, to load from outside.
+//!
+//! `cargo bench --bench serve -- cache 7379` or `-- server 7379`; ends when its standard input does.
+//! What it measures against: `redis-benchmark`, or any load generator, with the process's CPU time per request.
+
+#![allow(clippy::print_stdout, reason = "a bench prints what to do and what it measured")]
+
+use std::io::Read;
+use std::sync::Arc;
+
+use socketley::id::{RuntimeId, RuntimeKind};
+use socketley::lua::Watchdog;
+use socketley::net::listener::Listener;
+use socketley::ring::Options;
+use socketley::runtime::stores::StoreMap;
+use socketley::runtime::{Placement, RuntimeConfig, RuntimeStats};
+use socketley::store::{Settings, SharedStore};
+use socketley::worker::{Inbox, ToWorker, WorkerSetup, spawn};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let (Some(kind), Some(port)) = (arguments.next(), arguments.next()) else {
+        println!("usage: cargo bench --bench serve -- cache|server PORT");
+        return;
+    };
+    let kind = RuntimeKind::parse(&kind).expect("cache or server");
+    let port: u16 = port.parse().expect("a port");
+    let setup = WorkerSetup {
+        inboxes: Arc::new([Arc::new(Inbox::default())]),
+        control: Arc::new(Inbox::default()),
+        stores: Arc::new(StoreMap::default()),
+        watchdog: Arc::new(Watchdog::start()),
+        ring: Options::default(),
+        seed: 1,
+    };
+    let thread = spawn(0, setup.clone()).expect("a thread");
+    let listener = Listener::bind(([127, 0, 0, 1], port).into()).expect("the port is free");
+    let config = RuntimeConfig::new(kind, "bench");
+    let store = (kind == RuntimeKind::Cache).then(|| SharedStore::new(&Settings::default()));
+    let placement = Placement {
+        id: RuntimeId(1),
+        config: Arc::new(config),
+        stats: Arc::new(RuntimeStats::new(1)),
+        store,
+        backends: Vec::new(),
+        app: None,
+        workers: vec![0],
+    };
+    setup.inboxes[0].send(ToWorker::Place { request: 1, placement });
+    setup.inboxes[0].send(ToWorker::Listen { runtime: RuntimeId(1), fd: listener.fd() });
+    println!("{} on 127.0.0.1:{port}, pid {}", kind.name(), std::process::id());
+    std::io::stdin().read_to_end(&mut Vec::new()).expect("standard input");
+    setup.inboxes[0].send(ToWorker::Shutdown { drain_ms: 0 });
+    thread.join().expect("the worker ends well");
+}
