@@ -1,5 +1,6 @@
 //! Socketley: network runtimes (servers, clients, proxies, caches) on io_uring, scripted in LuaJIT.
 
+pub mod cli;
 pub mod control;
 pub mod error;
 pub mod id;

@@ -57,7 +57,8 @@ local function expect(name, value, kind, level)
   end
 end
 
-local OPTIONS = { type = true, name = true, lua = true, start = true, test = true, fields = true }
+--- What `create` takes beside the runtime's fields.
+local OPTIONS = { type = true, name = true, test = true }
 
 --- Makes a runtime: `create { type =, name =, ... }` with the runtime's fields beside, or `create(type, name, fields)`.
 ---@param options socketley.CreateOptions|string
@@ -80,8 +81,10 @@ function M.create(options, name, fields)
     arguments.fields[key] = value
   end
   for key, value in pairs(options) do
-    if key ~= "fields" then
-      (OPTIONS[key] and arguments or arguments.fields)[key] = value
+    if OPTIONS[key] then
+      arguments[key] = value
+    elseif key ~= "fields" then
+      arguments.fields[key] = value
     end
   end
   return call("create", arguments)

@@ -13,8 +13,6 @@ The runtime is kept in the daemon's state until `remove`. Flags that belong to a
     { name = "name", help = "Its name: letters, digits, . _ -" },
   },
   flags = {
-    { name = "start", short = "s", type = "boolean", help = "Start it at once" },
-    { name = "lua", type = "path", value = "FILE", help = "A script with callbacks (on_message, on_connect, ...)" },
     { name = "test", type = "boolean", help = "Check everything, make nothing" },
   },
   fields = "create",
@@ -29,8 +27,6 @@ The runtime is kept in the daemon's state until `remove`. Flags that belong to a
     local made, err = socketley.create {
       type = a.type,
       name = a.name,
-      lua = a.lua,
-      start = a.start,
       test = a.test,
       fields = a.fields,
     }

@@ -1,10 +1,22 @@
 --- `socketley eval`: one piece of Lua.
 
+local socketley = require "socketley"
+
 local function answer(a, code, out)
   if a.app then
     return control.call("eval", { target = a.app, code = code })
   end
   return out.console():evaluate(code)
+end
+
+--- What the console's prompt must not hide: why the target (or anything, without one) doesn't do its job.
+local function degraded(target)
+  for _, row in ipairs(socketley.list() or {}) do
+    local is_meant = not target or row.name == target or row.app == target
+    if is_meant and row.degraded and row.degraded ~= "" then
+      return row.name .. ": " .. row.degraded
+    end
+  end
 end
 
 return {
@@ -29,7 +41,7 @@ Without --app the code runs beside the commands, else in that app's VM. Without 
       return out:error(err)
     end
     if a.console then
-      return out:json { text = value.text, incomplete = value.incomplete }
+      return out:json { text = value.text, incomplete = value.incomplete, degraded = degraded(a.app) }
     elseif value.incomplete then
       return out:error { message = "the code isn't complete: " .. code, exit_code = 2 }
     elseif value.text ~= "" then

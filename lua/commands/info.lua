@@ -24,10 +24,12 @@ return {
   summary = "Describe the daemon: version, workers, kernel features, paths",
   format = true,
   examples = { { "socketley info", "what runs here, and how" } },
-  run = function(_, out)
+  run = function(a, out)
     local info, err = socketley.info()
     if not info then
       return out:error(err)
+    elseif a.format ~= "table" then
+      return out:json(info)
     end
     local keys, width = {}, 0
     for key in pairs(info) do
@@ -39,6 +41,6 @@ return {
     for index, key in ipairs(keys) do
       lines[index] = key .. (" "):rep(width - #key) .. "  " .. text(info[key])
     end
-    out:record(info, table.concat(lines, "\n"))
+    out:print(table.concat(lines, "\n"))
   end,
 }

@@ -3,17 +3,18 @@
 local socketley = require "socketley"
 
 local function line(record, all)
-  local seconds = math.floor(record.unix_ms / 1000)
-  local time = ("%s.%03d"):format(os.date("%H:%M:%S", seconds), record.unix_ms % 1000)
+  local seconds = math.floor(record.time_ms / 1000)
+  local time = ("%s.%03d"):format(os.date("%H:%M:%S", seconds), record.time_ms % 1000)
   local source = all and record.source ~= "" and record.source and record.source .. ": " or ""
   return ("%s %-5s %s%s"):format(time, record.level:upper(), source, record.text)
 end
 
-local function follow(a, out)
+--- New records; those that `logs` has just given are not given again.
+local function follow(a, out, last)
   for kind, record in control.next_item do
     if kind == "event" and record.dropped then
       out:note(("%d lines were dropped: this terminal is too slow"):format(record.dropped))
-    elseif kind == "event" then
+    elseif kind == "event" and record.number > last then
       out:record(record, line(record, not a.name))
     end
   end
@@ -35,6 +36,13 @@ return {
     { "socketley logs --since 10m --format jsonl", "for programs" },
   },
   run = function(a, out)
+    if a.follow and a.format == "json" then
+      return out:error {
+        message = "--format json ends with the last line, and --follow has none",
+        hint = "use --format jsonl",
+        exit_code = 2,
+      }
+    end
     if a.follow then
       local _, err = control.subscribe("logs", { name = a.name })
       if err then
@@ -46,11 +54,13 @@ return {
     if not records then
       return out:error(err)
     end
+    local last = 0
     for _, record in ipairs(records) do
+      last = record.number
       out:record(record, line(record, not a.name))
     end
     if a.follow then
-      follow(a, out)
+      follow(a, out, last)
     end
   end,
 }

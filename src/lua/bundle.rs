@@ -71,6 +71,7 @@ pub static FILES: &[Bundled] = bundle! {
     "lua/control.lua",
     "lua/out.lua",
     "lua/shared.lua",
+    "lua/starter.lua",
     "stdlib/inspect.lua",
     "stdlib/socketley.lua",
 };
