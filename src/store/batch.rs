@@ -10,6 +10,8 @@
 use super::commands::{CommandId, Table, table};
 use super::session::State;
 use super::shared::Held;
+use super::table as segments;
+use super::value::ValueRef;
 use super::{Args, Hasher, Outcome, Session, Span};
 use crate::limits::{STORE_HOLD_COMMANDS_MAX, STORE_PREFETCH_COMMANDS};
 use crate::proto::resp::{Parsed, ProtocolError, RequestParser};
@@ -45,6 +47,8 @@ struct Request {
     place: Place,
     /// Of its first key; 0 without keys.
     hash: u64,
+    /// Of the member it looks up in the set or hash at that key; 0 if there is none.
+    member_hash: u64,
 }
 
 /// What a request's spans are places in.
@@ -147,6 +151,7 @@ impl Batch {
                 database: session.database,
                 place: Place::Source,
                 hash: 0,
+                member_hash: 0,
             };
             match parser.parse(&bytes[at..], &mut self.spans) {
                 Ok(Parsed::Command { consumed, rewritten }) => {
@@ -182,7 +187,9 @@ impl Batch {
         let args = Args::new(base, spans);
         let command = self.table.resolve(args);
         let hash = self.table.key_hash(command, args, hasher);
-        self.requests.push(Request { span_count: spans.len() as u32, command, hash, ..request });
+        let member_hash = self.table.member_hash(command, args, hasher);
+        let span_count = spans.len() as u32;
+        self.requests.push(Request { span_count, command, hash, member_hash, ..request });
     }
 
     #[cold]
@@ -203,6 +210,7 @@ impl Batch {
         while self.next < end {
             let group = self.next..end.min(self.next + STORE_PREFETCH_COMMANDS);
             self.prefetch(held, &self.requests[group.clone()]);
+            self.prefetch_members(held, group.clone(), clients);
             for index in group.clone() {
                 self.execute(index, held, clients);
             }
@@ -227,6 +235,59 @@ impl Batch {
             keyspace.databases()[usize::from(request.database)]
                 .table()
                 .prefetch_entry(request.hash);
+        }
+    }
+
+    /// The same two steps inside the big sets and hashes that the group's commands look into. A collection is found once
+    /// for a run of commands on the same key; the keys' entries are on their way already.
+    fn prefetch_members(
+        &self,
+        held: &Held<'_>,
+        group: std::ops::Range<usize>,
+        clients: &mut impl Clients,
+    ) {
+        let mut inner: [Option<&segments::Table>; STORE_PREFETCH_COMMANDS] =
+            [None; STORE_PREFETCH_COMMANDS];
+        let mut previous = (0, 0, None);
+        let mut found = false;
+        for (place, request) in inner.iter_mut().zip(&self.requests[group.clone()]) {
+            if request.member_hash == 0 || request.place != Place::Source {
+                continue;
+            }
+            let key = (request.hash, request.database);
+            if (previous.0, previous.1) != key {
+                previous = (key.0, key.1, self.big_collection(held, request, clients));
+            }
+            if let Some(table) = previous.2 {
+                table.prefetch_bucket(request.member_hash);
+                *place = Some(table);
+                found = true;
+            }
+        }
+        if !found {
+            return;
+        }
+        for (table, request) in inner.iter().zip(&self.requests[group]) {
+            if let Some(table) = table {
+                table.prefetch_entry(request.member_hash);
+            }
+        }
+    }
+
+    fn big_collection<'a>(
+        &self,
+        held: &'a Held<'_>,
+        request: &Request,
+        clients: &mut impl Clients,
+    ) -> Option<&'a segments::Table> {
+        let spans = &self.spans[request.first_span as usize..][..request.span_count as usize];
+        let turn = clients.client(request.client, request.source);
+        let key = Args::new(&turn.bytes[request.start as usize..], spans).get(1)?;
+        let keys = held.keyspace.databases()[usize::from(request.database)].table();
+        match keys.find(key, request.hash)?.value() {
+            ValueRef::Set(set) => set.table(),
+            ValueRef::Hash(hash) => hash.table(),
+            _ => None,
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use super::{Command, GROUPS};
+use super::{Command, GROUPS, Keys};
 use crate::store::{Args, Hasher};
 
 /// A row's place in the table.
@@ -37,6 +37,8 @@ struct Row {
     /// Subcommands' rows follow each other.
     first_subcommand: u16,
     parent: Option<u16>,
+    /// Its second argument names a member of the collection at its key.
+    has_member: bool,
 }
 
 /// A name without case: two words that cover it up to 16 bytes, and its length.
@@ -114,6 +116,13 @@ impl Table {
         }
     }
 
+    /// The hash of the member that a set's or hash's command looks up first; 0 if it names none. For prefetching only.
+    #[inline]
+    pub fn member_hash(&self, id: CommandId, args: Args<'_>, hasher: &Hasher) -> u64 {
+        let has_member = self.rows.get(id.index()).is_some_and(|row| row.has_member);
+        if has_member && args.len() > 2 { hasher.hash(args.at(2)) } else { 0 }
+    }
+
     /// The row of a known command.
     pub fn row(&self, id: CommandId) -> &'static Command {
         self.rows[id.index()].command
@@ -154,7 +163,9 @@ impl Table {
 impl Row {
     fn top(command: &'static Command) -> Row {
         let name = Folded::new(command.name.as_bytes());
-        Row { command, name, first_subcommand: 0, parent: None }
+        let in_collection = matches!(command.group, "set" | "hash") && command.keys == Keys::ONE;
+        let has_member = in_collection && command.arity.abs() >= 3;
+        Row { command, name, first_subcommand: 0, parent: None, has_member }
     }
 }
 
