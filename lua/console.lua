@@ -104,7 +104,7 @@ function Console:evaluate(code)
     if is_incomplete(message) then
       return { text = "", incomplete = true }
     end
-    return nil, message
+    return nil, "syntax error: " .. message
   end
   local count, results = pack(xpcall(run, on_error))
   if not results[1] then

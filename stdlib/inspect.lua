@@ -44,7 +44,7 @@ local function number(value)
     return "nan"
   elseif value == math.huge or value == -math.huge then
     return value > 0 and "inf" or "-inf"
-  elseif value == math.floor(value) and math.abs(value) < 2 ^ 53 then
+  elseif value == math.floor(value) and math.abs(value) <= 2 ^ 53 then
     return ("%d"):format(value)
   end
   return ("%.14g"):format(value)

@@ -84,7 +84,7 @@ fn examples(spec: &CommandSpec) -> String {
 
 fn positional(spec: &ArgSpec) -> Arg {
     let mut arg = Arg::new(spec.name.clone())
-        .value_name(spec.name.to_uppercase())
+        .value_name(spec.name.clone())
         .help(spec.help.clone())
         .required(!spec.optional)
         .action(if spec.many { ArgAction::Append } else { ArgAction::Set });
@@ -342,10 +342,10 @@ mod tests {
             ("ls --fromat json", "'--format'"),
             ("ls --format xml", "[possible values: table, json, jsonl]"),
             ("create sever a", "'server'"),
-            ("create server", "<NAME>"),
+            ("create server", "<name>"),
             ("logs --tail x", "invalid value 'x'"),
             ("logs --since soon", "\"soon\" is no time"),
-            ("stop", "<NAME>..."),
+            ("stop", "<name>..."),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(expected), "{line}: {error}");

@@ -129,6 +129,51 @@ mod tests {
         assert_eq!(bundled, on_disk);
     }
 
+    /// Evaluates an expression beside a public module, as any Lua 5.1 would.
+    fn with_module(name: &str, expression: &str) -> String {
+        let lua = mlua::Lua::new();
+        let file = module(name).unwrap();
+        let module: mlua::Value = lua.load(file.text).set_name(file.chunk_name()).eval().unwrap();
+        lua.globals().set("m", module).unwrap();
+        lua.load(format!("return {expression}")).eval().unwrap()
+    }
+
+    #[test]
+    fn inspect_shows_any_value() {
+        for (expression, expected) in [
+            ("m(nil)", "nil"),
+            ("m(1/3)", "0.33333333333333"),
+            ("m(2^53) .. m(-0.5) .. m(1/0) .. m(0/0)", "9007199254740992-0.5infnan"),
+            ("m('tab\\t \"quoted\" \\27')", "\"tab\\t \\\"quoted\\\" \\027\""),
+            ("m(('x'):rep(10), { bytes = 4 })", "\"xxxx\" ... 6 bytes more"),
+            ("m({})", "{}"),
+            ("m({ 1, 2, nil, 4 })", "{ 1, 2, [4] = 4 }"),
+            (
+                "m({ b = 1, a = { true }, ['end'] = 2, ['x y'] = 3, [0] = 4, [true] = 5 }, { width = 20 })",
+                "{\n  [0] = 4,\n  a = { true },\n  b = 1,\n  [\"end\"] = 2,\n  [\"x y\"] = 3,\n  [true] = 5,\n}",
+            ),
+            (
+                "m((function() local t = { n = {} } t.n.up = t return t end)())",
+                "{ n = { up = <cycle> } }",
+            ),
+            ("m((function() local t = {} return { t, t } end)())", "{ {}, {} }"),
+            ("m({ { { {} } } }, { depth = 2 })", "{ { {...} } }"),
+            ("m({ 1, 2, 3, 4 }, { items = 2 })", "{ 1, 2, ... 2 more }"),
+            ("m(print)", "<function>"),
+            ("m(setmetatable({}, { __tostring = function() return 'conn 5' end }))", "<conn 5>"),
+            ("m(setmetatable({}, { __tostring = function() error('no') end }))", "<table>"),
+            ("m(setmetatable({}, { __index = error, __pairs = error }))", "{}"),
+            (
+                "m({ { id = 1, name = 'a' }, { id = 20, up = true } }, { grid = true })",
+                "ID  NAME  UP\n1   a     -\n20  -     true",
+            ),
+            ("m({ { id = 1 }, 2 }, { grid = true })", "{ { id = 1 }, 2 }"),
+            ("m({ { id = {} } }, { grid = true })", "{ { id = {} } }"),
+        ] {
+            assert_eq!(with_module("socketley.inspect", expression), expected, "{expression}");
+        }
+    }
+
     #[test]
     fn modules_are_found_by_their_public_name() {
         for (name, path) in [

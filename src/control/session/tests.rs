@@ -224,7 +224,12 @@ fn the_control_console_keeps_locals_per_caller() {
     assert_eq!(bench.request("eval", json!({"code": ["local x = 5"]})), [exit(0)]);
     assert_eq!(bench.request("eval", json!({"code": ["x"]})), [text("5"), exit(0)]);
     let more = bench.request("eval", json!({"code": ["for i = 1, 2 do"], "console": true}));
-    assert_eq!(more[0], Output::Json { json: json!({"text": "", "incomplete": true}) });
+    assert_eq!(
+        more[0],
+        Output::Json {
+            json: json!({"text": "", "incomplete": true, "degraded": "up: 127.0.0.1:1 refuses"})
+        }
+    );
 }
 
 #[test]
