@@ -456,4 +456,4 @@ macro_rules! collection {
 collection!(List, |_| List::new());
 collection!(Set, |_| Set::new());
 collection!(Hash, |_| Hash::new());
-collection!(SortedSet, |hasher| SortedSet::new(hasher));
+collection!(SortedSet, |_| SortedSet::new());
