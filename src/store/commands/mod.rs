@@ -21,6 +21,9 @@ mod object;
 pub mod server;
 pub mod set;
 pub mod set_algebra;
+pub mod sorted_set;
+pub mod sorted_set_algebra;
+pub mod sorted_set_range;
 pub mod string;
 mod string_edit;
 mod table;
@@ -46,6 +49,9 @@ const GROUPS: &[&[Command]] = &[
     server::COMMANDS,
     set::COMMANDS,
     set_algebra::COMMANDS,
+    sorted_set::COMMANDS,
+    sorted_set_algebra::COMMANDS,
+    sorted_set_range::COMMANDS,
     string::COMMANDS,
 ];
 
