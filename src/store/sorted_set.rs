@@ -43,6 +43,9 @@ impl Default for Form {
     }
 }
 
+/// Members with their scores, copied out of a sorted set.
+pub type Pairs = Vec<(Vec<u8>, f64)>;
+
 /// What [`SortedSet::insert`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -191,7 +194,7 @@ impl SortedSet {
     }
 
     /// A copy of up to `count` members from the `skip`-th on, from either end.
-    pub fn range(&self, skip: usize, count: usize, reverse: bool) -> Vec<(Vec<u8>, f64)> {
+    pub fn range(&self, skip: usize, count: usize, reverse: bool) -> Pairs {
         let mut pairs = Vec::new();
         self.walk(skip, count, reverse, |member, score| {
             pairs.push((member.to_vec(), score));
@@ -226,7 +229,7 @@ impl SortedSet {
     }
 
     /// `count` different members with their scores, or all; each choice about as likely as any other.
-    pub fn sample(&self, count: usize, random: &mut Random) -> Vec<(Vec<u8>, f64)> {
+    pub fn sample(&self, count: usize, random: &mut Random) -> Pairs {
         // Few of many: drawn, and drawn again when drawn before.
         if count < self.len() / 3 {
             let mut drawn = BTreeMap::new();

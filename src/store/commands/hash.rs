@@ -10,6 +10,7 @@ use crate::store::call::CommandError;
 use crate::store::database::Database;
 use crate::store::element::Element;
 use crate::store::hash::Hash;
+use crate::store::long_double::{LongDouble, Parsed};
 use crate::store::{Reply, thresholds};
 
 const fn hash(
@@ -37,6 +38,7 @@ pub const COMMANDS: &[Command] = &[
     hash(("hvals", 2), READ, ("2.0.0", "Returns all values"), hvals),
     hash(("hstrlen", 3), READ_FAST, ("3.2.0", "Returns the length of a field's value"), hstrlen),
     hash(("hincrby", 4), WRITE_FAST, ("2.0.0", "Adds an integer to a field"), hincrby),
+    hash(("hincrbyfloat", 4), WRITE_FAST, ("2.6.0", "Adds a float to a field"), hincrbyfloat),
     hash(("hrandfield", -2), READ, ("6.2.0", "Returns random fields"), hrandfield),
     hash(("hscan", -3), READ, ("2.8.0", "Iterates over fields and values"), hscan),
 ];
@@ -185,6 +187,32 @@ fn hincrby(call: &mut Call<'_>) -> CommandResult {
     let (hash, args, reply) = found(call, Database::hash)?;
     let sum = hash.and_then(|hash| hash.at(args.at(2))).and_then(|value| value.integer());
     reply.integer(sum.expect("an integer was stored there"));
+    Ok(())
+}
+
+fn hincrbyfloat(call: &mut Call<'_>) -> CommandResult {
+    let increment = match LongDouble::parse(call.args.at(3)).ok_or(CommandError::NotFloat)? {
+        Parsed::Finite(value) => value,
+        Parsed::Infinite => return Err(CommandError::Text("ERR value is NaN or Infinity")),
+    };
+    const INFINITE: CommandError =
+        CommandError::Text("ERR increment would produce NaN or Infinity");
+    increase(call, |before| {
+        let sum = match before {
+            None => Some(increment),
+            Some(before) => {
+                let mut digits = itoa::Buffer::new();
+                match LongDouble::parse(before.text(&mut digits)) {
+                    Some(Parsed::Finite(before)) => before.checked_add(increment),
+                    Some(Parsed::Infinite) => None,
+                    None => return Err(CommandError::Text("ERR hash value is not a float")),
+                }
+            }
+        };
+        Ok(sum.ok_or(INFINITE)?.text())
+    })?;
+    let (hash, args, reply) = found(call, Database::hash)?;
+    value(reply, hash.and_then(|hash| hash.at(args.at(2))));
     Ok(())
 }
 

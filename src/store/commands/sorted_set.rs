@@ -11,7 +11,7 @@ use crate::store::call::CommandError;
 use crate::store::database::Database;
 use crate::store::number::parse_double;
 use crate::store::reply::format_double;
-use crate::store::sorted_set::{Change, Cut, SortedSet};
+use crate::store::sorted_set::{Change, Cut, Pairs, SortedSet};
 use crate::store::{Args, Reply, thresholds};
 
 pub(super) const fn sorted_set(
@@ -277,7 +277,7 @@ fn pop(call: &mut Call<'_>, highest: bool) -> CommandResult {
 }
 
 /// Removes up to `count` members from one end.
-fn take(set: &mut SortedSet, count: usize, highest: bool) -> Vec<(Vec<u8>, f64)> {
+fn take(set: &mut SortedSet, count: usize, highest: bool) -> Pairs {
     let pairs = set.range(0, count, highest);
     match pairs.as_slice() {
         [(text, _)] => drop(set.remove(text)),

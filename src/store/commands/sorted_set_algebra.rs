@@ -11,7 +11,7 @@ use crate::store::database::Database;
 use crate::store::element::Element;
 use crate::store::number::parse_double;
 use crate::store::set::Set;
-use crate::store::sorted_set::SortedSet;
+use crate::store::sorted_set::{Pairs, SortedSet};
 use crate::store::value::ValueRef;
 use crate::store::{Args, Hasher, thresholds};
 
@@ -195,7 +195,7 @@ fn compute(
     name: &str,
     operation: Operation,
     stores: bool,
-) -> Result<(bool, Vec<(Vec<u8>, f64)>), CommandError> {
+) -> Result<(bool, Pairs), CommandError> {
     let hasher = call.keyspace.hasher();
     let args = call.args;
     let keys = key_count(args, first, name)?;
@@ -213,7 +213,7 @@ fn compute(
         Operation::Intersection => intersect(&weighted, options.aggregate),
         Operation::Difference => subtract(&weighted),
     };
-    let mut pairs: Vec<(Vec<u8>, f64)> = scores.into_iter().collect();
+    let mut pairs: Pairs = scores.into_iter().collect();
     // The map's order by name stays where scores are equal.
     pairs.sort_by(|left, right| left.1.partial_cmp(&right.1).expect("no score is NaN"));
     Ok((options.scores, pairs))

@@ -73,6 +73,27 @@ fn integers_grow_within_their_bits() {
 }
 
 #[test]
+fn floats_add_as_long_doubles() {
+    check(&[
+        ("HINCRBYFLOAT h f 10.5", "$4 10.5"),
+        ("HINCRBYFLOAT h f 0.1", "$4 10.6"),
+        ("HINCRBYFLOAT h f -5", "$3 5.6"),
+        ("HSET h e 5.0e3", ":1"),
+        ("HINCRBYFLOAT h e 2.0e2", "$4 5200"),
+        ("HSET h three 3.0", ":1"),
+        ("HINCRBYFLOAT h three 0.1", "$3 3.1"),
+        ("HINCRBYFLOAT h f abc", "-ERR value is not a valid float"),
+        ("HINCRBYFLOAT h f inf", "-ERR value is NaN or Infinity"),
+        ("HINCRBYFLOAT missing f nan", "-ERR value is not a valid float"),
+        ("HLEN missing", ":0"),
+        ("HSET h word abc", ":1"),
+        ("HINCRBYFLOAT h word 1", "-ERR hash value is not a float"),
+        ("HSET h i inf", ":1"),
+        ("HINCRBYFLOAT h i 1", "-ERR increment would produce NaN or Infinity"),
+    ]);
+}
+
+#[test]
 fn random_fields() {
     check(&[
         ("HSET h a 1", ":1"),
@@ -158,6 +179,7 @@ fn other_types_are_refused_and_left_alone() {
         "HVALS l",
         "HSTRLEN l a",
         "HINCRBY l a 1",
+        "HINCRBYFLOAT l a 1",
         "HRANDFIELD l",
         "HRANDFIELD l 2",
         "HSCAN l 0",
