@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use crate::support::{Daemon, Peer};
+use crate::support::{Daemon, Peer, degraded};
 
 const CONNECTIONS: usize = 40;
 
@@ -102,8 +102,8 @@ fn a_broken_edit_leaves_the_old_version_serving_and_is_loud() {
     let mut peer = Peer::connect(daemon.port("counter"));
     until_answer(&mut peer, "1");
     daemon.folder.write("loud.lua", &(counting_app(2) + "\nlocal x = = 5\n"));
-    let row = daemon.until_row("counter", |row| row["degraded"].is_string());
-    assert!(row["degraded"].as_str().unwrap().contains("loud.lua:12"), "{row}");
+    let row = daemon.until_row("counter", |row| !degraded(row).is_empty());
+    assert!(degraded(&row).contains("loud.lua:12"), "{row}");
     until_answer(&mut peer, "1");
     let shown = daemon.cli("ls");
     assert!((shown.out.clone() + &shown.err).contains("loud.lua:12"), "{shown:?}");
@@ -112,7 +112,7 @@ fn a_broken_edit_leaves_the_old_version_serving_and_is_loud() {
     assert!(logs.contains("loud.lua:12") && logs.contains("local x = = 5"), "{logs}");
     daemon.cli("reload-lua counter").fails(1, &["loud.lua:12"]);
     daemon.folder.write("loud.lua", &counting_app(3));
-    daemon.until_row("counter", |row| row["degraded"].is_null());
+    daemon.until_row("counter", |row| degraded(row).is_empty());
     until_answer(&mut peer, "3");
 }
 
@@ -134,13 +134,11 @@ fn every_kind_of_mistake_leaves_the_old_version_serving() {
     ];
     for (text, word) in cases {
         daemon.folder.write("many.lua", &text);
-        let row = daemon.until_row("counter", |row| {
-            row["degraded"].as_str().is_some_and(|why| why.contains(word))
-        });
+        let row = daemon.until_row("counter", |row| degraded(row).contains(word));
         assert_eq!(row["generation"], 1, "{row}");
         until_answer(&mut peer, "1");
         daemon.folder.write("many.lua", &counting_app(1));
-        daemon.until_row("counter", |row| row["degraded"].is_null());
+        daemon.until_row("counter", |row| degraded(row).is_empty());
     }
     assert_eq!(daemon.names(), ["counter"]);
 }
@@ -154,8 +152,8 @@ fn state_that_cant_be_carried_over_refuses_the_reload_and_names_the_path() {
     let mut peer = Peer::connect(daemon.port("counter"));
     until_answer(&mut peer, "1");
     daemon.folder.write("stubborn.lua", &counting_app(2));
-    let row = daemon.until_row("counter", |row| row["degraded"].is_string());
-    let why = row["degraded"].as_str().unwrap();
+    let row = daemon.until_row("counter", |row| !degraded(row).is_empty());
+    let why = degraded(&row);
     assert!(why.contains("deep.list") && why.contains("function"), "{why}");
     until_answer(&mut peer, "1");
 }

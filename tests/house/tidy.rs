@@ -22,7 +22,7 @@ const FORBIDDEN: &[(&str, &str)] = &[
     // Paths of the machine that it was written on.
     ("/wo", "rk/"),
     ("/ro", "ot/"),
-    ("/ho", "me/"),
+    ("/fa", "rm/"),
 ];
 
 fn check(problems: &[String]) {

@@ -150,6 +150,11 @@ impl Daemon {
     }
 }
 
+/// Why a row of `ls` says that the runtime isn't doing its job; empty if it does.
+pub fn degraded(row: &Value) -> &str {
+    row["degraded"].as_str().unwrap_or_default()
+}
+
 /// A daemon that has ended, with what it left behind.
 pub struct Stopped {
     /// How it ended.

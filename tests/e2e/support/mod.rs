@@ -9,7 +9,7 @@ mod process;
 mod tour;
 mod wait;
 
-pub use daemon::{Daemon, in_home};
+pub use daemon::{Daemon, degraded, in_home};
 pub use folder::Folder;
 pub use judge::{has_judge, network_of_its_own};
 pub use peer::Peer;
