@@ -52,8 +52,9 @@ local function chosen(patterns, out)
   return found
 end
 
---- Only programs see it: people get the reason below the table.
-local HIDDEN = { key = "degraded", kind = "hidden" }
+--- Only programs see these: people get the reason below the table.
+local GENERATION = { key = "generation", kind = "hidden" }
+local DEGRADED = { key = "degraded", kind = "hidden" }
 
 --- `ls` and `ps`: a table of the rows that `keep` wants, the last column being `last`.
 local function list(a, out, keep, last)
@@ -73,7 +74,7 @@ local function list(a, out, keep, last)
     end
     return
   end
-  out:table(kept, { "id", "name", "type", "status", "listen", "connections", "app", last, HIDDEN })
+  out:table(kept, { "id", "name", "type", "status", "listen", "connections", "app", last, GENERATION, DEGRADED })
   for _, line in ipairs(degraded) do
     out:note(line)
   end

@@ -8,8 +8,9 @@ return {
   name = "apply",
   summary = "Make the daemon's runtimes what an app's file says",
   description = [[
-All or nothing: the file is loaded and validated against the machine first (ports, names). Connections of runtimes that stay are
-kept. From then on the daemon watches the file and its modules and applies them again when they are saved.]],
+All or nothing: the file is loaded and validated against the machine first (ports, names).
+Connections of runtimes that stay are kept. From then on the daemon watches the file and its
+modules and applies them again when they are saved.]],
   args = { { name = "file", type = "path", many = true, help = "Apps' Lua files" } },
   format = true,
   examples = { { "socketley apply chat.lua", "start or update the app chat" } },

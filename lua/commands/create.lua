@@ -6,8 +6,8 @@ return {
   name = "create",
   summary = "Create a runtime: a server, client, proxy or cache",
   description = [[
-The runtime is kept in the daemon's state until `remove`. Flags that belong to another type are refused. Everything listens on
-127.0.0.1 unless the port says otherwise: -p 0.0.0.0:9000.]],
+The runtime is kept in the daemon's state until `remove`. Flags that belong to another type are
+refused. Everything listens on 127.0.0.1 unless the port says otherwise: -p 0.0.0.0:9000.]],
   args = {
     { name = "type", values = { "server", "client", "proxy", "cache" }, help = "What it is" },
     { name = "name", help = "Its name: letters, digits, . _ -" },

@@ -5,11 +5,12 @@ return {
   where = "local",
   summary = "Run the daemon in this process, or stop the one that runs",
   description = [[
-The daemon restores the runtimes and apps it had, serves them, and listens for commands on its unix socket. It ends after
-a drain on SIGTERM or Ctrl-C (a second one ends it now) and reloads changed scripts on SIGHUP.
+The daemon restores the runtimes and apps it had, serves them, and listens for commands on its
+unix socket. It ends after a drain on SIGTERM or Ctrl-C (a second one ends it now) and reloads
+changed scripts on SIGHUP.
 
-Socket, state and logs are in $SOCKETLEY_HOME if that is set; else in $XDG_RUNTIME_DIR and $XDG_STATE_HOME, or /run and
-/var/lib for root.]],
+Socket, state and logs are in $SOCKETLEY_HOME if that is set; else in $XDG_RUNTIME_DIR and
+$XDG_STATE_HOME, or /run and /var/lib for root.]],
   args = {
     { name = "action", optional = true, values = { "stop" }, help = "stop: drain and end the daemon that runs" },
   },

@@ -17,7 +17,8 @@ Only what is named changes. A runtime that an app's file defines is edited in th
     if next(a.fields or {}) == nil then
       return out:error {
         message = "nothing to change",
-        hint = "name a field, as in `socketley edit " .. a.name .. " --max-connections 500`; see `socketley edit --help`",
+        hint = "name a field, as in `socketley edit " .. a.name
+          .. " --max-connections 500`; see `socketley edit --help`",
         exit_code = 2,
       }
     end

@@ -23,8 +23,18 @@ return {
   name = "eval",
   summary = "Evaluate Lua in the daemon and print what it comes to",
   description = [[
-Without --app the code runs beside the commands, else in that app's VM. Without code it is read from the standard input.]],
-  args = { { name = "code", many = true, optional = true, stdin = true, raw = true, help = "Lua (default: standard input)" } },
+Without --app the code runs beside the commands, else in that app's VM. Without code it is read
+from the standard input.]],
+  args = {
+    {
+      name = "code",
+      many = true,
+      optional = true,
+      stdin = true,
+      raw = true,
+      help = "Lua (default: standard input)",
+    },
+  },
   flags = {
     { name = "app", short = "a", value = "NAME", help = "An app or runtime to run it in", complete = "runtime" },
     { name = "console", type = "boolean", hidden = true, help = "Answer as the console needs it" },

@@ -4,7 +4,15 @@ return {
   name = "ls",
   summary = "List all runtimes",
   description = "A runtime that doesn't do its job is shown as degraded, and the reason stands below the table.",
-  args = { { name = "name", many = true, optional = true, help = "Names or patterns (default: all)", complete = "runtime" } },
+  args = {
+    {
+      name = "name",
+      many = true,
+      optional = true,
+      help = "Names or patterns (default: all)",
+      complete = "runtime",
+    },
+  },
   flags = { { name = "quiet", short = "q", type = "boolean", help = "Only the names" } },
   format = true,
   examples = {

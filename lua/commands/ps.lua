@@ -3,7 +3,15 @@
 return {
   name = "ps",
   summary = "List running runtimes",
-  args = { { name = "name", many = true, optional = true, help = "Names or patterns (default: all)", complete = "runtime" } },
+  args = {
+    {
+      name = "name",
+      many = true,
+      optional = true,
+      help = "Names or patterns (default: all)",
+      complete = "runtime",
+    },
+  },
   flags = { { name = "quiet", short = "q", type = "boolean", help = "Only the names" } },
   format = true,
   examples = {

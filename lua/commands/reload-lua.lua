@@ -5,7 +5,9 @@ local socketley = require "socketley"
 return {
   name = "reload-lua",
   summary = "Load runtimes' scripts again, keeping connections",
-  description = "The new version is built beside the running one; if it has an error, the running one goes on and the error is shown.",
+  description = [[
+The new version is built beside the running one; if it has an error, the running one goes on and
+the error is shown.]],
   args = { { name = "name", many = true, help = "Names or patterns", complete = "runtime" } },
   examples = {
     { "socketley reload-lua chat", "one runtime's script" },

@@ -5,7 +5,9 @@ local socketley = require "socketley"
 return {
   name = "rollback",
   summary = "Go back to an app's previous generation",
-  description = "Connections stay. The file on disk isn't changed: saving or applying it makes it the newest generation again.",
+  description = [[
+Connections stay. The file on disk isn't changed: saving or applying it makes it the newest
+generation again.]],
   args = { { name = "app", help = "The app's name", complete = "app" } },
   examples = { { "socketley rollback chat", "the generation before this one" } },
   run = function(a, out)

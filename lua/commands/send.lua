@@ -6,11 +6,19 @@ return {
   name = "send",
   summary = "Send a message: to all clients of a server, or to a client's peer",
   description = [[
-The message is sent as it was typed, with all its spaces and newlines; several words are one message. Without a message it is
-read from the standard input. On the line protocol the final newline is added if it is missing.]],
+The message is sent as it was typed, with all its spaces and newlines; several words are one
+message. Without a message it is read from the standard input. On the line protocol the final
+newline is added if it is missing.]],
   args = {
     { name = "name", help = "The runtime", complete = "runtime" },
-    { name = "message", many = true, optional = true, stdin = true, raw = true, help = "The message (default: standard input)" },
+    {
+      name = "message",
+      many = true,
+      optional = true,
+      stdin = true,
+      raw = true,
+      help = "The message (default: standard input)",
+    },
   },
   flags = { { name = "to", type = "integer", value = "ID", help = "Only to the connection with this id" } },
   examples = {

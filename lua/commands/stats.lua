@@ -33,7 +33,15 @@ end
 return {
   name = "stats",
   summary = "Show runtimes' counters",
-  args = { { name = "name", many = true, optional = true, help = "Names or patterns (default: all)", complete = "runtime" } },
+  args = {
+    {
+      name = "name",
+      many = true,
+      optional = true,
+      help = "Names or patterns (default: all)",
+      complete = "runtime",
+    },
+  },
   format = true,
   examples = {
     { "socketley stats chat", "connections, messages, bytes, errors" },
