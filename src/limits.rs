@@ -138,3 +138,17 @@ pub const SCRIPT_BUDGET_MS: u32 = 50;
 pub const SCRIPT_MEMORY_BYTES: usize = 256 * 1024 * 1024;
 /// A file of Lua source.
 pub const SOURCE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// How long an operation waits for the addresses of names.
+pub const LOOKUP_MS: u64 = 3_000;
+/// When a name that couldn't be found is tried again.
+pub const LOOKUP_AGAIN_MS: u64 = 10_000;
+/// Operations that wait for one name.
+pub const OPERATIONS_PER_NAME_MAX: usize = 256;
+/// Runtimes of a daemon.
+pub const RUNTIMES_MAX: usize = 10_000;
+/// A drain that someone asks for.
+pub const DRAIN_MS_MAX: u64 = 3_600_000;
+/// Receive buffers of the control thread: a few clients with short requests.
+pub const CONTROL_RECEIVE_BUFFERS: usize = 32;
+/// Entries of the control thread's submission queue.
+pub const CONTROL_RING_ENTRIES: u32 = 128;

@@ -114,7 +114,7 @@ impl Entry {
     pub fn to_json(&self) -> Value {
         json!({
             "number": self.number,
-            "time_ms": self.record.unix_ms,
+            "unix_ms": self.record.unix_ms,
             "level": level_name(self.record.level),
             "source": self.record.source,
             "text": self.record.text,

@@ -7,12 +7,17 @@
 
 pub mod answer;
 pub mod daemon;
+pub mod foreground;
 pub mod homes;
 pub mod ipc;
 pub mod logs;
 pub mod manager;
+pub mod reload;
 pub mod session;
 pub mod state;
+pub mod supervise;
+pub mod turn;
+pub mod validate;
 pub mod vm;
 
 pub use answer::{Answer, Outcome};

@@ -1,0 +1,117 @@
+//! Listening sockets by address: bound here, lent to workers, kept across reloads.
+//!
+//! Must not know: who accepts.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::control::validate::overlap;
+use crate::error::OperatorError;
+use crate::net::listener::Listener;
+use crate::ring::Fd;
+
+/// A bound address and the runtime that listens on it.
+struct Held {
+    listener: Listener,
+    /// What the runtime asked for; its port may be 0.
+    wanted: SocketAddr,
+}
+
+/// All of them, by the runtime's name.
+#[derive(Default)]
+pub(super) struct Listeners {
+    held: BTreeMap<String, Held>,
+}
+
+impl Listeners {
+    /// Binds `wanted` for a runtime, or keeps what it has already.
+    ///
+    /// # Errors
+    /// Another runtime has it, or the system refuses it.
+    pub fn bind(&mut self, owner: &str, wanted: SocketAddr) -> Result<SocketAddr, OperatorError> {
+        if let Some(held) = self.held.get(owner).filter(|held| held.wanted == wanted) {
+            return Ok(held.listener.address());
+        }
+        let taken = self.held.iter().find(|(_, held)| overlap(held.listener.address(), wanted));
+        if let Some((name, held)) = taken {
+            return Err(OperatorError::failed(format!(
+                "can't listen on {wanted}: \"{name}\" listens on {} already",
+                held.listener.address()
+            ))
+            .hint(format!("stop it (socketley stop {name}) or choose another port")));
+        }
+        let listener = Listener::bind(wanted)?;
+        let address = listener.address();
+        self.held.insert(owner.to_owned(), Held { listener, wanted });
+        Ok(address)
+    }
+
+    /// Binds beside what the runtime has, to take over later.
+    ///
+    /// # Errors
+    /// As [`Listeners::bind`].
+    pub fn reserve(&self, owner: &str, wanted: SocketAddr) -> Result<Reserved, OperatorError> {
+        let mut others = self.held.iter().filter(|(name, _)| *name != owner);
+        if let Some((name, _)) = others.find(|(_, held)| overlap(held.listener.address(), wanted)) {
+            return Err(OperatorError::failed(format!(
+                "can't listen on {wanted}: \"{name}\" does already"
+            )));
+        }
+        Ok(Reserved { wanted, listener: Listener::bind(wanted)? })
+    }
+
+    /// Makes a reserved listener the runtime's; the old one is closed: nothing may accept from it any more.
+    pub fn take_over(&mut self, owner: &str, reserved: Reserved) {
+        let Reserved { wanted, listener } = reserved;
+        self.held.insert(owner.to_owned(), Held { listener, wanted });
+    }
+
+    /// The listener passes to another runtime.
+    pub fn hand_over(&mut self, from: &str, to: &str) {
+        if let Some(held) = self.held.remove(from) {
+            self.held.insert(to.to_owned(), held);
+        }
+    }
+
+    /// Closes a runtime's listener and answers what was asked for: nothing may accept from it any more.
+    pub fn close(&mut self, owner: &str) -> Option<SocketAddr> {
+        self.held.remove(owner).map(|held| held.wanted)
+    }
+
+    /// Whether a runtime has just this.
+    pub fn has(&self, owner: &str, wanted: SocketAddr) -> bool {
+        self.held.get(owner).is_some_and(|held| held.wanted == wanted)
+    }
+
+    /// Gives a listener up without closing it: a worker that doesn't answer may still accept from its fd, whose number
+    /// must not be used again.
+    pub fn abandon(&mut self, owner: &str) {
+        if let Some(held) = self.held.remove(owner) {
+            std::mem::forget(held.listener);
+        }
+    }
+
+    /// The real address and the fd of a runtime's listener.
+    pub fn of(&self, owner: &str) -> Option<(SocketAddr, Fd)> {
+        self.held.get(owner).map(|held| (held.listener.address(), held.listener.fd()))
+    }
+
+    /// Which runtime listens on something that overlaps.
+    pub fn owner_of(&self, address: SocketAddr) -> Option<(&str, SocketAddr)> {
+        let mut held = self.held.iter().map(|(name, held)| (name.as_str(), held.wanted));
+        held.find(|(_, wanted)| overlap(*wanted, address))
+    }
+}
+
+/// A bound address that waits to be taken over; closed when dropped.
+pub(super) struct Reserved {
+    wanted: SocketAddr,
+    listener: Listener,
+}
+
+impl Reserved {
+    /// The real address.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.address()
+    }
+}

@@ -1,0 +1,1 @@
+//! The manager with workers that a test plays itself.
