@@ -86,6 +86,17 @@ pub const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// the memory.
 pub const RANDOM_REPEATS_MAX: usize = 1 << 24;
 
+/// Events of one entry into a VM; it is entered when they are full.
+pub const VM_EVENTS_MAX: usize = 1024;
+/// Tries to go on with a batch that ran out of memory outside every handler.
+pub const VM_RETRIES_MAX: u32 = 8;
+/// The same error of a script is told once in this time; repeats are counted.
+pub const SCRIPT_ERROR_REPEAT_MS: u64 = 10_000;
+/// Different errors of a script that are remembered for that.
+pub const SCRIPT_ERRORS_REMEMBERED_MAX: usize = 64;
+/// Tables inside tables in what a script hands over as data.
+pub const SCRIPT_DATA_DEPTH_MAX: usize = 64;
+
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && RECEIVE_BUFFERS <= 1 << 15);
 const _: () = assert!(OUTBOX_LOW_BYTES < OUTBOX_HIGH_BYTES && OUTBOX_HIGH_BYTES < OUTBOX_MAX_BYTES);
 const _: () = assert!(LINE_BYTES_MAX <= INPUT_HIGH_BYTES);

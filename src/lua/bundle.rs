@@ -37,6 +37,18 @@ macro_rules! bundle {
 
 /// All files.
 pub static FILES: &[Bundled] = bundle! {
+    "lua/app/api.lua",
+    "lua/app/boot.lua",
+    "lua/app/cache.lua",
+    "lua/app/connections.lua",
+    "lua/app/dispatch.lua",
+    "lua/app/handlers.lua",
+    "lua/app/load.lua",
+    "lua/app/loop.lua",
+    "lua/app/requests.lua",
+    "lua/app/runtimes.lua",
+    "lua/app/sandbox.lua",
+    "lua/app/tasks.lua",
     "lua/commands/apply.lua",
     "lua/commands/check.lua",
     "lua/commands/commands.lua",

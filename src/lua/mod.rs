@@ -6,6 +6,19 @@
 
 pub mod api;
 pub mod bundle;
+mod caches;
+mod context;
+mod convert;
+mod definitions;
+mod entry;
+mod kernel;
+mod leaves;
+mod natives;
+mod report;
+mod snapshot;
+mod source;
+#[cfg(test)]
+mod tests;
 pub mod trusted;
 pub mod vm;
 pub mod watchdog;
@@ -204,7 +217,7 @@ pub enum Action {
     /// Ask the control thread; the answer comes back by `on_answer`.
     Daemon { task: u64, verb: String, arguments: serde_json::Value },
     /// An evaluation, completion or command ended. Evaluation: `{"text": ...}`, or `{"incomplete": true}` for an input
-    /// that goes on. Completion: `{"start": byte where the completed word begins, "names": [...]}`.
+    /// that goes on. Completion: the words that could stand in place of the line's last one. Command: `{"code": ...}`.
     Evaluated { request: u64, reply: Reply },
     /// Output of a command that still runs.
     Output { request: u64, frame: serde_json::Value },

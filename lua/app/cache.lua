@@ -1,0 +1,135 @@
+--- `cache.name`: any store command as a method in lower case, in process.
+---
+--- The arguments go to Rust one by one through the FFI, the command runs under the store's lock, and simple replies come
+--- back through one struct. What the script did wrong is an error; what the store says no to is `nil, err`.
+
+local sk = ...
+local host, leaf = sk.host, sk.leaf
+local argument, execute, answer = leaf.argument, leaf.execute, sk.answer
+local str, floor, format = ffi.string, math.floor, string.format
+local upper, match = string.upper, string.match
+
+local NIL, STRING, NUMBER, TRUE, FALSE, ERROR, TABLE, ABSENT = 0, 1, 2, 3, 4, 5, 6, 7
+
+local handles = {} -- by name
+
+local function push(value, position, name)
+  local kind = type(value)
+  if kind == "string" then
+    return argument(host, value, #value)
+  elseif kind == "number" then
+    local text = value == floor(value) and value > -1e15 and value < 1e15 and format("%d", value) or format("%.17g", value)
+    return argument(host, text, #text)
+  end
+  leaf.argument(host, nil, 0) -- forgets what was pushed
+  error(format("%s: argument %d: expected a string or number, got %s", name, position, kind), 3)
+end
+
+local function refused(text, cache_name, name)
+  if match(text, "^ERR unknown command") then
+    error(format("cache.%s:%s: the store has no such command", cache_name, name), 2)
+  elseif match(text, "^ERR wrong number of arguments") then
+    error(format("cache.%s:%s: wrong number of arguments", cache_name, name), 2)
+  end
+  return nil, sk.no(match(text, "^%u+") or "ERR", text)
+end
+
+local function absent(cache_name)
+  local near = sk.native.nearest_cache(cache_name)
+  error(format('no cache called "%s" runs here%s', cache_name, near and format('; did you mean "%s"?', near) or ""), 2)
+end
+
+local function result(cache_name, name)
+  local kind = answer.kind
+  if kind == STRING then
+    return str(answer.bytes, answer.len)
+  elseif kind == NIL then
+    return nil
+  elseif kind == NUMBER then
+    return answer.number
+  elseif kind == TRUE then
+    return true
+  elseif kind == FALSE then
+    return false
+  elseif kind == TABLE then
+    return sk.native.take_reply()
+  elseif kind == ABSENT then
+    return absent(cache_name)
+  end
+  return refused(str(answer.bytes, answer.len), cache_name, name)
+end
+
+--- The calls below are tail calls, so that an error's level 2 is the script's line.
+--- Four arguments without a table or a loop that the JIT couldn't compile; more are rare.
+local function run(index, cache_name, name, command, count, a, b, c, d, ...)
+  argument(host, command, #command)
+  if count > 0 then
+    push(a, 1, name)
+    if count > 1 then
+      push(b, 2, name)
+      if count > 2 then
+        push(c, 3, name)
+        if count > 3 then
+          push(d, 4, name)
+        end
+      end
+    end
+  end
+  if count > 4 then
+    local rest = { ... }
+    for position = 5, count do
+      push(rest[position - 4], position, name)
+    end
+  end
+  execute(host, index, answer)
+  return result(cache_name, name)
+end
+
+local function make_method(object, index, cache_name, key)
+  local command = upper(key)
+  return function(first, ...)
+    if first == object then
+      return run(index, cache_name, key, command, select("#", ...), ...)
+    end
+    if first == nil and select("#", ...) == 0 then
+      return run(index, cache_name, key, command, 0)
+    end
+    return run(index, cache_name, key, command, select("#", ...) + 1, first, ...)
+  end
+end
+
+--- A command of the cache `name` as a method of `object`; nil for what can't be a command.
+function sk.cache_method(object, name, key)
+  if type(key) ~= "string" or not match(key, "^%l[%l%d_]*$") then
+    return nil
+  end
+  return make_method(object, sk.native.cache_index(name), name, key)
+end
+
+--- The handle of a cache by name. It may be taken before the cache runs.
+function sk.cache_handle(name)
+  if type(name) ~= "string" then
+    return nil
+  end
+  local handle = handles[name]
+  if not handle then
+    handle = setmetatable({}, {
+      __index = function(object, key)
+        local method = sk.cache_method(object, name, key)
+        if method then
+          rawset(object, key, method)
+        end
+        return method
+      end,
+      __metatable = "cache",
+      __tostring = function() return 'cache "' .. name .. '"' end,
+    })
+    handles[name] = handle
+  end
+  return handle
+end
+
+--- Whether a cache of that name runs.
+function sk.is_cache(name)
+  return type(name) == "string" and sk.native.has_cache(name)
+end

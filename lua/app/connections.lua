@@ -1,0 +1,185 @@
+--- Connections: the record that the daemon keeps of each, and the object that scripts hold.
+---
+--- The two are apart, so that whatever a script writes into its object can't name someone else's connection. A record is
+--- found by its slot; ids carry the slot's generation, so a late send never reaches the slot's next user.
+
+local sk = ...
+local host, leaf = sk.host, sk.leaf
+local send, close = leaf.send, leaf.close
+local floor, str = math.floor, ffi.string
+local real_metatable = debug.getmetatable
+
+local records = {} -- by slot: the live connection's record
+local record_of = {} -- by object, until it is closed
+sk.records, sk.record_of = records, record_of
+
+local Closed = { __tostring = function(err) return err.message end, __metatable = "error" }
+
+--- An error as functions answer it beside nil: `err.code`, `err.message`, readable by `tostring`.
+function sk.no(code, message)
+  return setmetatable({ code = code, message = message }, Closed)
+end
+
+local closed = sk.no("closed", "the connection is closed")
+sk.closed = closed
+
+--- Bytes of a message: a string, or a number as text.
+local function message_text(name, value, level)
+  local kind = type(value)
+  if kind == "string" then
+    return value
+  elseif kind == "number" then
+    return tostring(value)
+  elseif kind == "cdata" and sk.buffer_text then
+    local text = sk.buffer_text(value)
+    if text then
+      return text
+    end
+  end
+  error(name .. ": expected a string, got " .. kind, (level or 2) + 1)
+end
+sk.message_text = message_text
+
+local Connection = {}
+local connection_metatable = {
+  __index = Connection,
+  __metatable = "connection",
+  __tostring = function(object)
+    local record = record_of[object]
+    return record and string.format("connection %.0f (%s)", record.id, record.ip or "?") or "connection (closed)"
+  end,
+}
+sk.connection_metatable = connection_metatable
+
+--- The record of a connection object; nil if it is closed, an error if it is something else.
+local function record_from(object, name)
+  local record = record_of[object]
+  if record or real_metatable(object) == connection_metatable then
+    return record
+  end
+  error("conn:" .. name .. ": expected a connection before the colon, got " .. type(object), 3)
+end
+
+--- Sends a message; on lines, the newline is added. Answers true, or `nil, err` if the connection is closed.
+function Connection.send(object, message)
+  local record = record_of[object] or record_from(object, "send")
+  if type(message) ~= "string" then
+    message = message_text("message", message, 2)
+  end
+  if not record or record.closed then
+    return nil, closed
+  end
+  send(host, record.id, message, #message)
+  return true
+end
+
+--- Closes the connection after what was sent has gone out.
+function Connection.close(object)
+  local record = record_from(object, "close")
+  if not record or record.closed then
+    return nil, closed
+  end
+  close(host, record.id)
+  return true
+end
+
+local function new_record(id, slot, runtime)
+  local object = setmetatable({ id = id }, connection_metatable)
+  local record = { id = id, slot = slot, object = object, runtime = runtime }
+  record_of[object] = record
+  records[slot] = record
+  return record
+end
+
+local function join(record, runtime)
+  record.runtime = runtime
+  if not runtime.members[record] then
+    runtime.members[record] = true
+    runtime.count = runtime.count + 1
+  end
+  runtime.last = record
+end
+
+--- The record for an event on a connection that wasn't announced.
+function sk.placeholder(loop, event)
+  local record = new_record(event.id, event.slot, loop.runtime)
+  join(record, loop.runtime)
+  return record
+end
+
+--- The object of a connection in an imported `state`; the connection itself follows by ADOPT, if it still lives.
+function sk.connection_for(id)
+  local slot = floor(id / 0x1000000) % 0x100000
+  local record = records[slot]
+  if not record or record.id ~= id then
+    record = new_record(id, slot, nil)
+  end
+  return record.object
+end
+
+--- The id of a connection object; nil for anything else, false for a closed one.
+function sk.connection_id(object)
+  local record = record_of[object]
+  if record then
+    return record.id
+  end
+  return real_metatable(object) == connection_metatable and false or nil
+end
+
+--- A connection begins here (OPEN, ADOPT, ROUTE): its peer's address is the event's text.
+function sk.join(runtime, event, ip)
+  local slot, id = event.slot, event.id
+  local record = records[slot]
+  if not record or record.id ~= id then
+    record = new_record(id, slot, runtime)
+  end
+  ip = ip or str(event.bytes, event.len)
+  record.ip, record.port = ip, event.arg
+  record.object.ip, record.object.port = ip, event.arg
+  join(record, runtime)
+  return record
+end
+
+--- The connection is gone: its slot is free for the next.
+function sk.leave(record)
+  record.closed = true
+  if records[record.slot] == record then
+    records[record.slot] = nil
+  end
+  local runtime = record.runtime
+  if runtime and runtime.members[record] then
+    runtime.members[record] = nil
+    runtime.count = runtime.count - 1
+    if runtime.last == record then
+      runtime.last = nil
+    end
+  end
+end
+
+--- Everything about a closed connection is done.
+function sk.forget(record)
+  record_of[record.object] = nil
+end
+
+--- The record that an argument names: an id or a connection object of this app; nil if it is closed.
+function sk.record_named(name, value, level)
+  local record
+  if type(value) == "number" then
+    if value ~= value or value < 0 or value >= 2 ^ 52 then
+      return nil
+    end
+    record = records[floor(value / 0x1000000) % 0x100000]
+    if record and record.id ~= value then
+      record = nil
+    end
+  else
+    record = record_of[value]
+    if not record and real_metatable(value) ~= connection_metatable then
+      error(name .. ": expected a connection or its id, got " .. type(value), (level or 2) + 1)
+    end
+  end
+  if record and record.closed then
+    return nil
+  end
+  return record
+end

@@ -1,0 +1,163 @@
+--- What each event does, but for messages, whose path is in `loop.lua`.
+
+local sk = ...
+local call, call_event = sk.call, {}
+local host, leaf = sk.host, sk.leaf
+local records, str = sk.records, ffi.string
+
+local DEFAULT, INDEX, NAME, REFUSED = 0, 1, 2, 3
+
+--- Runs `on_disconnect` of a connection that is gone; from a loop's body.
+local function disconnected(record)
+  local runtime = record.runtime
+  local handler = runtime and runtime.handlers.on_disconnect
+  if handler then
+    call(record, "on_disconnect", runtime, nil, handler, record.object)
+  end
+  sk.forget(record)
+end
+sk.disconnected = disconnected
+
+call_event[sk.OPEN] = function(loop, event)
+  local runtime = loop.runtime
+  local record = sk.join(runtime, event)
+  local handler = runtime.handlers.on_connect
+  if handler then
+    call(record, "on_connect", runtime, nil, handler, record.object)
+  end
+end
+
+call_event[sk.ADOPT] = function(loop, event)
+  sk.join(loop.runtime, event)
+end
+
+call_event[sk.CLOSE] = function(_, event)
+  local record = records[event.slot]
+  if not record or record.id ~= event.id then
+    return
+  end
+  sk.leave(record)
+  if record.parked then
+    local box = record.box
+    if not box then
+      box = {}
+      record.box = box
+    end
+    box[#box + 1] = true
+    if record.task then
+      sk.close_wait(record.task, sk.closed)
+    end
+  else
+    disconnected(record)
+  end
+end
+
+--- What `on_route` answered, as the host wants it: kind, index, name. Nothing for what isn't an answer.
+local function route_of(answer)
+  local kind = type(answer)
+  if answer == nil then
+    return DEFAULT, 0, ""
+  elseif kind == "number" and answer >= 0 and answer < 2 ^ 31 and answer % 1 == 0 then
+    return INDEX, answer, ""
+  elseif kind == "string" then
+    return NAME, 0, answer
+  elseif kind == "table" then
+    local upstream = rawget(answer, "upstream")
+    if upstream ~= nil and type(upstream) ~= "table" then
+      return route_of(upstream)
+    end
+    local runtime = sk.runtime_of[answer] or (upstream and sk.runtime_of[upstream])
+    if runtime then
+      return NAME, 0, runtime.name
+    end
+  end
+end
+
+call_event[sk.ROUTE] = function(loop, event)
+  local runtime = loop.runtime
+  local ip, local_ip, local_port = string.match(str(event.bytes, event.len), "^(%S+) (%S+) (%S+)$")
+  local record = sk.join(runtime, event, ip)
+  local request = { id = record.id, ip = ip, port = record.port, local_ip = local_ip, local_port = tonumber(local_port) }
+  local handler = runtime.handlers.on_route
+  local ok, answer = true, nil
+  if handler then
+    ok, answer = call(record, "on_route", runtime, nil, handler, request)
+  end
+  local kind, index, name = REFUSED, 0, ""
+  if ok then
+    kind, index, name = route_of(answer)
+    if not kind then
+      kind, index, name = REFUSED, 0, ""
+      sk.failed(runtime, record, "on_route",
+        "on_route: expected a backend's index, a name or nil, got " .. type(answer) .. " " .. sk.show(answer))
+    end
+  end
+  if not record.closed then
+    leaf.route(host, record.id, kind, index, name, #name)
+  end
+end
+
+call_event[sk.START] = function(loop)
+  local runtime = loop.runtime
+  runtime.state = "running"
+  sk.start_tick(runtime)
+  local handler = runtime.handlers.on_start
+  if handler then
+    call(nil, "on_start", runtime, nil, handler, runtime.object)
+  end
+end
+
+call_event[sk.STOP] = function(loop)
+  local runtime = loop.runtime
+  sk.stop_tick(runtime)
+  local handler = runtime.handlers.on_stop
+  if handler then
+    call(nil, "on_stop", runtime, nil, handler, runtime.object)
+  end
+  runtime.state = "stopped"
+  leaf.stop_ended(host, runtime.id)
+end
+
+call_event[sk.TIMER] = function(_, event)
+  local id = event.id
+  local task = sk.waits[id]
+  if task then
+    sk.wake(task, true)
+  else
+    sk.timer_fired(id)
+  end
+end
+
+call_event[sk.ANSWER] = function(_, event)
+  local id = event.id
+  local ok, value = sk.native.take_answer(id)
+  local task = sk.waits[id]
+  if not task then
+    return
+  elseif ok then
+    sk.wake(task, value)
+  else
+    sk.wake(task, nil, value)
+  end
+end
+
+call_event[sk.EVALUATE] = function(_, event)
+  sk.evaluate(event.id, str(event.bytes, event.len))
+end
+
+call_event[sk.COMPLETE] = function(_, event)
+  sk.complete(event.id, str(event.bytes, event.len))
+end
+
+call_event[sk.CANCEL] = function(_, event)
+  sk.cancel_request(event.id)
+end
+
+call_event[sk.COMMAND] = function(_, event)
+  sk.run_command(event.id, str(event.bytes, event.len), sk.native.take_arguments(event.id))
+end
+
+--- Any event but a message; from a loop's body.
+function sk.other(loop, kind, event)
+  call_event[kind](loop, event)
+end

@@ -1,0 +1,215 @@
+//! The functions that compiled Lua calls without leaving its trace, and the structs that both sides read.
+//!
+//! A leaf gets a pointer to its VM's [`Context`] and plain numbers and bytes. It never calls Lua, never fails and never
+//! unwinds (a panic in an `extern "C"` function ends the process); it appends to queues. Whatever a script could have
+//! made up (an id, a length) was checked by the trusted Lua that calls, or is checked here.
+#![allow(unsafe_code, reason = "the functions' arguments are pointers that LuaJIT's FFI passes")]
+
+use std::ffi::{c_char, c_void};
+
+use super::caches::Answer;
+use super::context::Context;
+use super::{Action, Route};
+use crate::id::{ConnectionId, RuntimeId};
+
+/// An event as the dispatcher reads it: `sk_event` in `lua/app/boot.lua`. 32 bytes: two to a cache line.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Event {
+    /// The payload; until the entry, its offset in the arena.
+    pub(super) bytes: *const u8,
+    /// A connection's 52 bits, a timer, a task or a request: exact in a double, which the JIT needn't box.
+    pub(super) id: f64,
+    pub(super) len: u32,
+    /// The connection's slot.
+    pub(super) slot: u32,
+    /// The kind and [`KINDS`] times the loop's index.
+    pub(super) code: u32,
+    /// The peer's port.
+    pub(super) arg: u32,
+}
+
+/// What `code` is a multiple of, for a loop: `sk.KINDS` in `lua/app/boot.lua`.
+pub(super) const KINDS: u32 = 16;
+
+/// The kinds, as `lua/app/boot.lua` numbers them.
+pub(super) mod kind {
+    pub(in crate::lua) const MESSAGE: u32 = 0;
+    pub(in crate::lua) const OPEN: u32 = 1;
+    pub(in crate::lua) const CLOSE: u32 = 2;
+    pub(in crate::lua) const ADOPT: u32 = 3;
+    pub(in crate::lua) const ROUTE: u32 = 4;
+    pub(in crate::lua) const START: u32 = 5;
+    pub(in crate::lua) const STOP: u32 = 6;
+    pub(in crate::lua) const TIMER: u32 = 7;
+    pub(in crate::lua) const ANSWER: u32 = 8;
+    pub(in crate::lua) const EVALUATE: u32 = 9;
+    pub(in crate::lua) const COMPLETE: u32 = 10;
+    pub(in crate::lua) const CANCEL: u32 = 11;
+    pub(in crate::lua) const COMMAND: u32 = 12;
+}
+
+/// A store's reply: `sk_answer` in `lua/app/boot.lua`; the kinds are those of `lua/app/cache.lua`.
+#[repr(C)]
+struct StoreAnswer {
+    bytes: *const u8,
+    number: f64,
+    len: u32,
+    kind: u32,
+}
+
+/// Names and addresses of all leaves, for `lua/app/boot.lua`.
+pub(super) fn addresses() -> [(&'static str, *const ()); 10] {
+    [
+        ("send", send as *const ()),
+        ("broadcast", broadcast as *const ()),
+        ("close", close as *const ()),
+        ("park", park as *const ()),
+        ("timer", timer as *const ()),
+        ("cancel_timer", cancel_timer as *const ()),
+        ("route", route as *const ()),
+        ("stop_ended", stop_ended as *const ()),
+        ("argument", argument as *const ()),
+        ("execute", execute as *const ()),
+    ]
+}
+
+/// # Safety
+/// `host` is the context that the VM was made with; the VM, and so whoever calls, doesn't outlive it.
+unsafe fn context<'a>(host: *mut c_void) -> &'a Context {
+    // SAFETY: the caller's promise; a context is only ever used by shared reference.
+    unsafe { &*host.cast::<Context>() }
+}
+
+/// # Safety
+/// `bytes` points to `len` readable bytes, unless `len` is 0.
+unsafe fn slice<'a>(bytes: *const c_char, len: usize) -> &'a [u8] {
+    if len == 0 {
+        return &[];
+    }
+    // SAFETY: the caller's promise; a Lua string doesn't move or change while it is an argument.
+    unsafe { std::slice::from_raw_parts(bytes.cast(), len) }
+}
+
+fn connection(id: f64) -> Option<ConnectionId> {
+    // A cast saturates and turns NaN into 0; from_bits refuses what has too many bits.
+    if id >= 0.0 { ConnectionId::from_bits(id as u64) } else { None }
+}
+
+unsafe extern "C" fn send(host: *mut c_void, id: f64, bytes: *const c_char, len: usize) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    // SAFETY: the dispatcher passes a string and its length.
+    let bytes = unsafe { slice(bytes, len) };
+    if let Some(connection) = connection(id) {
+        let mut outgoing = context.outgoing.borrow_mut();
+        let (start, len) = outgoing.keep(bytes);
+        outgoing.actions.push(Action::Send { connection, start, len });
+    }
+}
+
+unsafe extern "C" fn broadcast(
+    host: *mut c_void,
+    runtime: u32,
+    except: f64,
+    bytes: *const c_char,
+    len: usize,
+) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    // SAFETY: the dispatcher passes a string and its length.
+    let bytes = unsafe { slice(bytes, len) };
+    let mut outgoing = context.outgoing.borrow_mut();
+    let (start, len) = outgoing.keep(bytes);
+    let (runtime, except) = (RuntimeId(runtime), connection(except));
+    outgoing.actions.push(Action::Broadcast { runtime, except, start, len });
+}
+
+unsafe extern "C" fn close(host: *mut c_void, id: f64) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    if let Some(connection) = connection(id) {
+        context.push(Action::Close { connection });
+    }
+}
+
+unsafe extern "C" fn park(host: *mut c_void, id: f64, parked: bool) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    if let Some(connection) = connection(id) {
+        context.push(Action::Park { connection, parked });
+    }
+}
+
+unsafe extern "C" fn timer(host: *mut c_void, id: f64, delay_ms: f64) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    context.push(Action::Timer { timer: id as u64, delay_ms: delay_ms as u64 });
+}
+
+unsafe extern "C" fn cancel_timer(host: *mut c_void, id: f64) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    context.push(Action::CancelTimer { timer: id as u64 });
+}
+
+unsafe extern "C" fn route(
+    host: *mut c_void,
+    id: f64,
+    kind: u32,
+    index: f64,
+    name: *const c_char,
+    len: usize,
+) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    // SAFETY: the dispatcher passes a string and its length.
+    let name = unsafe { slice(name, len) };
+    let route = match kind {
+        0 => Route::Default,
+        1 => Route::Index(index as usize),
+        2 => Route::Name(String::from_utf8_lossy(name).into_owned()),
+        _ => Route::Refused,
+    };
+    if let Some(connection) = connection(id) {
+        context.push(Action::Route { connection, route });
+    }
+}
+
+unsafe extern "C" fn stop_ended(host: *mut c_void, runtime: u32) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    context.push(Action::StopEnded { runtime: RuntimeId(runtime) });
+}
+
+unsafe extern "C" fn argument(host: *mut c_void, bytes: *const c_char, len: usize) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    let mut caches = context.caches.borrow_mut();
+    if bytes.is_null() {
+        return caches.reset();
+    }
+    // SAFETY: the dispatcher passes a string and its length.
+    caches.argument(unsafe { slice(bytes, len) });
+}
+
+unsafe extern "C" fn execute(host: *mut c_void, cache: u32, answer: *mut StoreAnswer) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    let mut caches = context.caches.borrow_mut();
+    let (bytes, number, kind): (&[u8], f64, u32) =
+        match caches.execute(cache as usize, context.now.get().unix_ms) {
+            Answer::Nil => (&[], 0.0, 0),
+            Answer::Bytes(bytes) => (bytes, 0.0, 1),
+            Answer::Number(number) => (&[], number, 2),
+            Answer::Boolean(true) => (&[], 0.0, 3),
+            Answer::Boolean(false) => (&[], 0.0, 4),
+            Answer::Error(bytes) => (bytes, 0.0, 5),
+            Answer::Table => (&[], 0.0, 6),
+            Answer::Absent => (&[], 0.0, 7),
+        };
+    let filled = StoreAnswer { bytes: bytes.as_ptr(), number, len: bytes.len() as u32, kind };
+    // SAFETY: the dispatcher's own struct, which lives as long as the VM. The bytes it points to stay until the next
+    // command; the dispatcher copies them before anything else runs.
+    unsafe { answer.write(filled) };
+}

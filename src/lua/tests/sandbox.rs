@@ -1,0 +1,123 @@
+//! What scripts can't reach.
+
+use super::*;
+
+#[test]
+fn what_breaks_memory_safety_is_closed_in_both_profiles() {
+    for restricted in [false, true] {
+        for code in [
+            "ffi",
+            "package.loaded.ffi",
+            "pcall(require, 'ffi') and 1 or nil",
+            "package.preload.ffi",
+            "package.loadlib",
+            "jit.util",
+            "jit.attach",
+            "jit.opt",
+            "jit.off",
+            "debug.getupvalue",
+            "debug.getregistry",
+            "debug.sethook",
+            "debug.setmetatable",
+            "debug.getinfo(print).func",
+            "getfenv",
+            "setfenv",
+            "newproxy",
+            "string.dump",
+            "os.exit",
+            "require('string.buffer').new().ref",
+            "require('string.buffer').new().set",
+            "require('string.buffer').new().reserve",
+            "require('string.buffer').new().commit",
+            "(load('\\27LJ\\2'))",
+        ] {
+            let limits = VmLimits { restricted, ..source("").limits };
+            let text = format!("assert(({code}) == nil, 'reachable')");
+            let result = load(AppSource { limits, ..source(&text) }).0;
+            assert!(result.is_ok(), "{code}: {}", result.err().unwrap());
+        }
+    }
+}
+
+#[test]
+fn files_and_processes_are_for_trusted_apps() {
+    for code in ["io", "os.execute", "os.getenv", "os.remove", "loadfile", "dofile"] {
+        for restricted in [false, true] {
+            let limits = VmLimits { restricted, ..source("").limits };
+            let text = format!("assert(({code} == nil) == {restricted})");
+            assert!(load(AppSource { limits, ..source(&text) }).0.is_ok(), "{code} {restricted}");
+        }
+    }
+}
+
+#[test]
+fn the_dispatcher_survives_what_scripts_do_to_their_globals() {
+    let mut host = TestHost::new(
+        r#"
+server "s" {
+  on_message = function(conn, msg)
+    if msg == "string" then for name in pairs(string) do string[name] = nil end end
+    if msg == "globals" then local all = _G for name in pairs(all) do all[name] = nil end end
+    conn:send(msg)
+  end,
+  on_disconnect = function(conn) error("seen") end,
+}
+"#,
+    );
+    host.open(1);
+    for text in ["string", "globals", "after"] {
+        host.message(1, text);
+    }
+    host.close(1);
+    host.turn();
+    let seen = host.take();
+    assert_eq!(seen[..3], ["send 1 string", "send 1 globals", "send 1 after"]);
+    assert!(seen[4].contains("on_disconnect"), "{seen:?}");
+}
+
+#[test]
+fn tricks_are_refused() {
+    for (code, expected) in [
+        ("coroutine.yield()", "a handler can't yield"),
+        ("error(select(2, coroutine.resume(coroutine.running())))", "can't be resumed"),
+        ("getmetatable(conn).__index = 1", "attempt to index"),
+        ("setmetatable(conn, {})", "cannot change a protected metatable"),
+        ("getmetatable('').__index = 1", "attempt to index"),
+        ("collectgarbage('stop')", "only \"collect\" and \"count\""),
+        ("load('while true do end', '=[sk x')() ", "time budget"),
+        ("conn.id = 5 server.s:send(conn, 'mine') error('sent')", "sent"),
+        (
+            "for _, id in ipairs { 0/0, 1e300, -5, 2^53, 1.5 } do assert(server.s:send(id, 'x') == nil) end error('none')",
+            "none",
+        ),
+    ] {
+        let limits = VmLimits { budget_ms: 30, memory_bytes: 64 << 20, restricted: true };
+        let text = format!("server 's' {{ on_message = function(conn, msg) {code} end }}");
+        let mut host = TestHost::with(AppSource { limits, ..source(&text) });
+        host.open(1);
+        host.message(1, "go");
+        host.turn();
+        let seen = host.take();
+        assert!(seen.last().unwrap().contains(expected), "{code}: {seen:?}");
+    }
+}
+
+#[test]
+fn time_is_the_hosts_and_chance_is_seeded() {
+    let lines = logs_of(
+        "log.info('%d %s', os.time(), os.date('!%Y')) log.info('%.0f', math.random(1, 1e9))",
+    );
+    assert_eq!(lines[0], "log 1700000000 2023");
+    let again = logs_of(
+        "log.info('%d %s', os.time(), os.date('!%Y')) log.info('%.0f', math.random(1, 1e9))",
+    );
+    assert_eq!(lines, again);
+}
+
+#[test]
+fn the_stdlib_loads_without_privileges() {
+    let limits = VmLimits { restricted: true, ..source("").limits };
+    let text = "assert(require 'socketley.inspect' ({ 1 }) == '{ 1 }') assert(require 'socketley' == socketley)";
+    let result = load(AppSource { limits, ..source(text) }).0;
+    assert!(result.is_ok(), "{}", result.err().unwrap());
+}
