@@ -2,10 +2,12 @@
 //!
 //! The order of the checks is Redis 7's `processCommand` (clients see it): known, arity, authentication, write access.
 
-use super::call::{Call, CommandError};
+use super::call::{Call, CommandError, CommandResult};
 use super::commands::{Command, CommandId, Flags, table};
 use super::session::State;
+use super::transaction::Watches;
 use super::{Args, Reply, Session, Store};
+use crate::limits::RESP_REQUEST_BYTES_MAX;
 
 /// Argument bytes that the answer to an unknown command repeats.
 const UNKNOWN_BYTES_MAX: usize = 128;
@@ -42,7 +44,7 @@ impl Store {
         if session.state.is_empty() { Outcome::Done } else { settle(session, start, out) }
     }
 
-    /// Finds the row, checks and runs it.
+    /// Finds the row, checks and runs or queues it.
     fn dispatch(
         &mut self,
         session: &mut Session,
@@ -51,33 +53,107 @@ impl Store {
         hash: u64,
         now_ms: u64,
         out: &mut Vec<u8>,
-    ) -> Result<(), CommandError> {
-        if id == CommandId::UNKNOWN {
-            return unknown(session, args);
-        }
-        let mut id = id;
-        let mut row = table().row(id);
-        if !row.subcommands.is_empty() && args.len() > 1 {
-            id = table().subcommand(id, args.at(1)).ok_or_else(|| unknown_subcommand(row, args))?;
-            row = table().row(id);
-        }
-        if let Err(error) = check(session, id, row, args) {
-            self.instance.statistics.commands[id.index()].rejected += 1;
-            return Err(error);
-        }
+    ) -> CommandResult {
+        let (id, row) = match self.admit(session, id, args) {
+            Ok(found) => found,
+            Err(error) => return Err(self.refuse(session, args, error)),
+        };
         self.instance.clients.touch(session.row, id, now_ms);
-        let statistics = &mut self.instance.statistics;
-        statistics.commands[id.index()].calls += 1;
-        statistics.total_commands += 1;
-        let reply = Reply::new(out, session.resp3);
-        let Store { keyspace, instance, .. } = self;
-        let result =
-            (row.run)(&mut Call { keyspace, instance, session, args, hash, now_ms, reply });
-        if result.is_err() {
-            self.instance.statistics.commands[id.index()].failed += 1;
+        let mut reply = Reply::new(out, session.resp3);
+        if session.state.has(State::TRANSACTION) && !row.flags.has(Flags::DIRECT) {
+            return queue(session, id, args, hash, &mut reply);
         }
-        result
+        let Store { keyspace, instance, .. } = self;
+        invoke(&mut Call { keyspace, instance, session, args, hash, now_ms, reply }, id)
     }
+
+    /// A refused command makes its transaction fail; a refused EXEC ends it.
+    #[cold]
+    fn refuse(
+        &mut self,
+        session: &mut Session,
+        args: Args<'_>,
+        error: CommandError,
+    ) -> CommandError {
+        if let Some(transaction) = &mut session.transaction {
+            transaction.failed = true;
+        }
+        if !args.at(0).eq_ignore_ascii_case(b"exec") {
+            return error;
+        }
+        session.transaction = None;
+        session.state.set(State::TRANSACTION, false);
+        self.instance.watches.unwatch(&mut session.watched);
+        let reason = error.line().strip_prefix(b"ERR ").unwrap_or(error.line());
+        CommandError::Owned([b"EXECABORT Transaction discarded because of: ", reason].concat())
+    }
+
+    /// The command's row, or its subcommand's, if this client may run it so.
+    fn admit(
+        &mut self,
+        session: &mut Session,
+        id: CommandId,
+        args: Args<'_>,
+    ) -> Result<(CommandId, &'static Command), CommandError> {
+        if id == CommandId::UNKNOWN {
+            return Err(unknown(session, args));
+        }
+        let row = table().row(id);
+        if !row.subcommands.is_empty() && args.len() > 1 {
+            return Err(unknown_subcommand(row, args));
+        }
+        match check(session, id, row, args) {
+            Ok(()) => Ok((id, row)),
+            Err(error) => {
+                self.instance.statistics.commands[id.index()].rejected += 1;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Runs a command that has been admitted, and counts it.
+pub(super) fn invoke(call: &mut Call<'_>, id: CommandId) -> CommandResult {
+    let row = table().row(id);
+    let statistics = &mut call.instance.statistics;
+    statistics.commands[id.index()].calls += 1;
+    statistics.total_commands += 1;
+    let dirty = call.keyspace.dirty;
+    let written = match call.instance.watches.is_empty() || !row.flags.has(Flags::WRITE) {
+        true => None,
+        false => Some(Watches::written(
+            call.keyspace,
+            (row, call.args, call.session.database),
+            call.now_ms,
+        )),
+    };
+    let result = (row.run)(call);
+    if result.is_err() {
+        call.instance.statistics.commands[id.index()].failed += 1;
+    }
+    if let Some(written) = written.filter(|_| call.keyspace.dirty != dirty) {
+        call.instance.watches.on_write(call.keyspace, row, &written, call.now_ms);
+    }
+    result
+}
+
+/// Keeps a copy of the command for EXEC.
+fn queue(
+    session: &mut Session,
+    id: CommandId,
+    args: Args<'_>,
+    hash: u64,
+    reply: &mut Reply<'_>,
+) -> CommandResult {
+    if let Some(transaction) = &mut session.transaction {
+        if transaction.bytes > RESP_REQUEST_BYTES_MAX {
+            transaction.failed = true;
+            return Err(CommandError::Text("ERR the transaction is too large"));
+        }
+        transaction.queue(id, args, hash);
+    }
+    reply.simple("QUEUED");
+    Ok(())
 }
 
 /// What stands between a known command and its run.
@@ -102,11 +178,11 @@ fn check(
 }
 
 /// A name that no row has. Names from HTTP close the connection: a browser was tricked into talking to us.
-fn unknown(session: &mut Session, args: Args<'_>) -> Result<(), CommandError> {
+fn unknown(session: &mut Session, args: Args<'_>) -> CommandError {
     let name = args.get(0).unwrap_or_default();
     if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
         session.state.set(State::CLOSING, true);
-        return Ok(());
+        session.state.set(State::REPLY_OFF, true);
     }
     let mut listed = Vec::new();
     for argument in args.from(1).iter() {
@@ -122,7 +198,7 @@ fn unknown(session: &mut Session, args: Args<'_>) -> Result<(), CommandError> {
     text.extend_from_slice(until_nul(name, UNKNOWN_BYTES_MAX));
     text.extend_from_slice(b"', with args beginning with: ");
     text.extend_from_slice(&listed);
-    Err(CommandError::Owned(text))
+    CommandError::Owned(text)
 }
 
 fn unknown_subcommand(row: &Command, args: Args<'_>) -> CommandError {
@@ -133,7 +209,7 @@ fn unknown_subcommand(row: &Command, args: Args<'_>) -> CommandError {
 }
 
 /// What C's `%.*s` prints.
-fn until_nul(bytes: &[u8], limit: usize) -> &[u8] {
+pub(super) fn until_nul(bytes: &[u8], limit: usize) -> &[u8] {
     let end = memchr::memchr(0, bytes).unwrap_or(bytes.len());
     &bytes[..end.min(limit)]
 }

@@ -6,6 +6,7 @@ use super::clients::Clients;
 use super::config::Config;
 use super::hasher::Hasher;
 use super::statistics::{Process, Statistics};
+use super::transaction::Watches;
 
 /// The Redis whose behaviour and replies these are; clients choose features by it.
 pub const REDIS_VERSION: &str = "7.4.0";
@@ -24,6 +25,8 @@ pub struct Instance {
     pub clients: Clients,
     /// What has been counted.
     pub statistics: Statistics,
+    /// What clients watch.
+    pub watches: Watches,
     /// The process's own figures, as last told by whoever runs the store.
     pub process: Process,
 }
@@ -57,6 +60,7 @@ impl Instance {
             config: Config::new(settings),
             clients: Clients::default(),
             statistics: Statistics::new(settings.now_ms),
+            watches: Watches::default(),
             process: Process::default(),
         }
     }

@@ -35,6 +35,7 @@ pub mod sorted_set;
 pub mod statistics;
 pub mod table;
 pub mod thresholds;
+pub mod transaction;
 pub mod value;
 
 pub use args::{Args, ArgsBuffer, Span};

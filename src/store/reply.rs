@@ -15,6 +15,11 @@ impl<'a> Reply<'a> {
         Reply { out, resp3 }
     }
 
+    /// The same reply for someone else to write on.
+    pub fn reborrow(&mut self) -> Reply<'_> {
+        Reply { out: self.out, resp3: self.resp3 }
+    }
+
     /// Whether the client speaks RESP3.
     pub fn is_resp3(&self) -> bool {
         self.resp3

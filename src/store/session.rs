@@ -2,6 +2,8 @@
 //!
 //! A session belongs to a connection, an app's in-process cache handle or a replay; it holds no socket.
 
+use super::transaction::{Transaction, Watched};
+
 /// One client's state inside the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
@@ -19,6 +21,10 @@ pub struct Session {
     pub may_write: bool,
     /// Its row in the store's client list; none for in-process sessions.
     pub row: Option<u32>,
+    /// Commands that wait for EXEC.
+    pub transaction: Option<Box<Transaction>>,
+    /// Keys that EXEC depends on.
+    pub watched: Vec<Watched>,
     /// What makes the next command differ from an ordinary one; mostly empty.
     pub state: State,
 }
@@ -38,6 +44,8 @@ impl State {
     pub const SKIP_NEXT: State = State(1 << 3);
     /// CLIENT REPLY SKIP was the last command: this one stays unanswered.
     pub const SKIPPING: State = State(1 << 6);
+    /// Between MULTI and EXEC.
+    pub const TRANSACTION: State = State(1 << 7);
     /// CLIENT NO-EVICT ON.
     pub const NO_EVICT: State = State(1 << 4);
     /// CLIENT NO-TOUCH ON.
@@ -70,6 +78,8 @@ impl Session {
             library: (Vec::new(), Vec::new()),
             may_write: true,
             row: None,
+            transaction: None,
+            watched: Vec::new(),
             state: State::default(),
         }
     }

@@ -212,6 +212,7 @@ impl Held<'_> {
 
     /// Forgets a client that went away.
     pub fn disconnect(&mut self, session: &mut Session) {
+        self.instance.watches.unwatch(&mut session.watched);
         self.instance.clients.remove(session);
     }
 

@@ -340,11 +340,9 @@ fn kill(call: &mut Call<'_>) -> CommandResult {
 
 fn parse_filter<'a>(call: &Call<'a>, filter: &mut Filter<'a>) -> CommandResult {
     let options = call.args.from(2);
-    if options.len() % 2 == 1 {
-        return Err(CommandError::Syntax);
-    }
     for index in (0..options.len()).step_by(2) {
-        let (option, value) = (options.at(index), options.at(index + 1));
+        let option = options.at(index);
+        let value = options.get(index + 1).ok_or(CommandError::Syntax)?;
         let positive =
             || strict_integer(value).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
         match option.to_ascii_lowercase().as_slice() {

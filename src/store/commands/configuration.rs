@@ -2,6 +2,7 @@
 
 use super::{Call, Command, CommandResult, Flags, Keys, help};
 use crate::store::config::{PARAMETERS, Parameter, parameter};
+use crate::store::execute::until_nul;
 use crate::store::{CommandError, glob};
 
 const FLAGS: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE);
@@ -65,7 +66,7 @@ fn get(call: &mut Call<'_>) -> CommandResult {
 fn set(call: &mut Call<'_>) -> CommandResult {
     let pairs = call.args.from(2);
     if pairs.len() % 2 == 1 {
-        return Err(CommandError::Text("ERR wrong number of arguments for 'config|set' command"));
+        return Err(CommandError::Syntax);
     }
     let mut config = call.instance.config.clone();
     let mut changed: Vec<&str> = Vec::new();
@@ -73,7 +74,8 @@ fn set(call: &mut Call<'_>) -> CommandResult {
         let (name, value) = (pairs.at(index), pairs.at(index + 1));
         let Some(parameter) = parameter(name) else {
             let head = b"ERR Unknown option or number of arguments for CONFIG SET - '";
-            return Err(CommandError::Owned([&head[..], name, b"'"].concat()));
+            let shown = until_nul(name, name.len());
+            return Err(CommandError::Owned([&head[..], shown, b"'"].concat()));
         };
         let refused = |reason: &str| {
             let name = parameter.name;

@@ -3,6 +3,7 @@
 use super::{Call, Command, CommandResult, Flags, Keys};
 use crate::limits::DATABASES;
 use crate::proto::resp::strict_integer;
+use crate::store::execute::until_nul;
 use crate::store::instance::REDIS_VERSION;
 use crate::store::session::{Session, State};
 use crate::store::{CommandError, Reply};
@@ -25,8 +26,8 @@ pub const COMMANDS: &[Command] = &[
         hello,
     ),
     row("ping", -1, ANY_TIME, "Returns PONG, or the argument if one is given", "1.0.0", ping),
-    row("quit", -1, STRANGERS, "Closes the connection", "1.0.0", quit),
-    row("reset", 1, STRANGERS, "Makes the connection as new", "6.2.0", reset),
+    row("quit", -1, STRANGERS.and(Flags::DIRECT), "Closes the connection", "1.0.0", quit),
+    row("reset", 1, STRANGERS.and(Flags::DIRECT), "Makes the connection as new", "6.2.0", reset),
     row("select", 2, ANY_TIME, "Chooses the database", "1.0.0", select),
 ];
 
@@ -72,8 +73,12 @@ fn quit(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn select(call: &mut Call<'_>) -> CommandResult {
-    let index = strict_integer(call.args.at(1)).filter(|index| i32::try_from(*index).is_ok());
-    let index = index.ok_or(CommandError::NotInteger)?;
+    let index = strict_integer(call.args.at(1)).ok_or(CommandError::NotInteger)?;
+    if i32::try_from(index).is_err() {
+        return Err(CommandError::Text(
+            "ERR value is out of range, value must between -2147483648 and 2147483647",
+        ));
+    }
     if !(0..DATABASES as i64).contains(&index) {
         return Err(CommandError::Text("ERR DB index is out of range"));
     }
@@ -141,7 +146,9 @@ fn hello(call: &mut Call<'_>) -> CommandResult {
             super::client::check_name(call.args.at(next + 1))?;
             next += 2;
         } else {
-            let text = [b"ERR Syntax error in HELLO option '", option, b"'"].concat();
+            let text =
+                [b"ERR Syntax error in HELLO option '", until_nul(option, option.len()), b"'"]
+                    .concat();
             return Err(CommandError::Owned(text));
         }
     }
@@ -182,6 +189,7 @@ fn greet(reply: &mut Reply<'_>, session: &Session) {
 }
 
 fn reset(call: &mut Call<'_>) -> CommandResult {
+    call.instance.watches.unwatch(&mut call.session.watched);
     let (id, row, may_write) = (call.session.id, call.session.row, call.session.may_write);
     *call.session = Session { row, may_write, ..Session::new(id) };
     call.session.state.set(State::UNAUTHENTICATED, call.instance.config.password.is_some());
@@ -227,7 +235,10 @@ mod tests {
             ("SELECT 16", "-ERR DB index is out of range"),
             ("SELECT -1", "-ERR DB index is out of range"),
             ("SELECT +1", "-ERR value is not an integer or out of range"),
-            ("SELECT 4294967296", "-ERR value is not an integer or out of range"),
+            (
+                "SELECT 2147483648",
+                "-ERR value is out of range, value must between -2147483648 and 2147483647",
+            ),
             ("PING a b", "-ERR wrong number of arguments for 'ping' command"),
             ("PING a", "$1 a"),
             ("AUTH a b", "-WRONGPASS invalid username-password pair or user is disabled."),

@@ -141,9 +141,12 @@ fn getkeys(call: &mut Call<'_>) -> CommandResult {
     if !row.takes(args.len()) {
         return Err(CommandError::Text("ERR Invalid number of arguments specified for command"));
     }
+    if row.keys.first == 0 && key_count_index(row).is_none() {
+        return Err(CommandError::Text("ERR The command has no key arguments"));
+    }
     let keys = keys(row, args)
         .filter(|keys| !keys.is_empty())
-        .ok_or(CommandError::Text("ERR The command has no key arguments"))?;
+        .ok_or(CommandError::Text("ERR Invalid arguments specified for command"))?;
     call.reply.array(keys.len());
     keys.into_iter().for_each(|key| call.reply.bulk(args.at(key)));
     Ok(())
@@ -152,7 +155,7 @@ fn getkeys(call: &mut Call<'_>) -> CommandResult {
 /// The indexes of a command's keys; nothing if it never has any, or if their number makes no sense.
 pub(in crate::store) fn keys(row: &Command, args: Args<'_>) -> Option<Vec<usize>> {
     if let Some(count_at) = key_count_index(row) {
-        let count: usize = std::str::from_utf8(args.get(count_at)?).ok()?.parse().ok()?;
+        let count = leading_number(args.get(count_at)?);
         let last = count_at.checked_add(count).filter(|last| *last < args.len())?;
         return Some((count_at + 1..=last).collect());
     }
@@ -162,6 +165,14 @@ pub(in crate::store) fn keys(row: &Command, args: Args<'_>) -> Option<Vec<usize>
     }
     let last = if last < 0 { args.len() as i64 + i64::from(last) } else { i64::from(last) };
     Some((first as usize..=last.max(0) as usize).step_by(step as usize).collect())
+}
+
+/// What C's `atoi` reads; Redis looks for keys before it checks the number.
+fn leading_number(text: &[u8]) -> usize {
+    let digits = text.trim_ascii_start();
+    let digits = digits.strip_prefix(b"+").unwrap_or(digits);
+    let digits = digits.iter().take_while(|byte| byte.is_ascii_digit()).take(9);
+    digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'))
 }
 
 /// Where commands whose keys are counted by an argument have that count.
@@ -310,7 +321,7 @@ mod tests {
         check(&[
             ("COMMAND GETKEYS LMOVE a b LEFT RIGHT", "*2 $1 a $1 b"),
             ("COMMAND GETKEYS LMPOP 2 a b LEFT", "*2 $1 a $1 b"),
-            ("COMMAND GETKEYS LMPOP 9 a b LEFT", "-ERR The command has no key arguments"),
+            ("COMMAND GETKEYS LMPOP 9 a b LEFT", "-ERR Invalid arguments specified for command"),
             ("COMMAND GETKEYS MEMORY USAGE k", "*1 $1 k"),
             ("COMMAND GETKEYS foo a b", "-ERR Invalid command specified"),
             ("COMMAND GETKEYS lpush a", "-ERR Invalid number of arguments specified for command"),

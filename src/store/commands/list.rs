@@ -341,11 +341,15 @@ fn lmpop(call: &mut Call<'_>) -> CommandResult {
     let end = end(side.ok_or(CommandError::Syntax)?)?;
     let count = match args.len() - keys - 3 {
         0 => 1,
-        2 if is(args.at(keys + 3), "count") => {
+        // A wrong count is told before what is too much.
+        2.. if is(args.at(keys + 3), "count") => {
             at_least(args.get(keys + 4), 1, "ERR count should be greater than 0")?
         }
         _ => return Err(CommandError::Syntax),
     };
+    if args.len() > keys + 5 {
+        return Err(CommandError::Syntax);
+    }
     for index in 2..keys + 2 {
         let (key, hash, now_ms) = (args.at(index), call.keyspace.hash(args.at(index)), call.now_ms);
         let database = call.keyspace.database(call.session.database);

@@ -29,6 +29,7 @@ mod string_edit;
 mod table;
 #[cfg(test)]
 pub mod testing;
+mod transaction;
 
 pub use table::{CommandId, Table, table};
 
@@ -53,6 +54,7 @@ const GROUPS: &[&[Command]] = &[
     sorted_set_algebra::COMMANDS,
     sorted_set_range::COMMANDS,
     string::COMMANDS,
+    transaction::COMMANDS,
 ];
 
 /// What a command does to the data; the names are Redis's COMMAND flags.
@@ -80,6 +82,8 @@ impl Flags {
     pub const NOSCRIPT: Flags = Flags(1 << 8);
     /// Needs no authentication.
     pub const NO_AUTH: Flags = Flags(1 << 9);
+    /// Runs at once between MULTI and EXEC, where others are queued; not shown to clients.
+    pub const DIRECT: Flags = Flags(1 << 10);
 
     /// Both sets.
     pub const fn and(self, other: Flags) -> Flags {

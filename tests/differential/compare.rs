@@ -1,0 +1,202 @@
+//! When two replies count as the same, and the one table of explained differences.
+
+use socketley::proto::resp::{ReplyReader, Value};
+
+use crate::show;
+
+/// Replies may differ here, because Redis 7.0 (the judge) isn't 7.4 (whose behaviour is ours), or because chance, time or
+/// order isn't promised.
+struct Difference {
+    /// Commands it is about, in lower case.
+    commands: &'static [&'static str],
+    /// Why it isn't a fault.
+    why: &'static str,
+    /// Whether this difference is that one.
+    explains: fn(&[Vec<u8>], &Value, &Value) -> bool,
+}
+
+const EXPLAINED: &[Difference] = &[
+    Difference {
+        commands: &["smembers", "sinter", "sunion", "sdiff", "keys", "hkeys", "hvals"],
+        why: "the order of sets, hashes and keys isn't promised",
+        explains: |_, mine, theirs| sorted(mine, 1) == sorted(theirs, 1),
+    },
+    Difference {
+        commands: &["hgetall"],
+        why: "the order of fields isn't promised",
+        explains: |_, mine, theirs| sorted(mine, 2) == sorted(theirs, 2),
+    },
+    Difference {
+        commands: &["config"],
+        why: "the order of parameters isn't promised, and 7.0 knows no packed sets",
+        explains: |_, mine, theirs| {
+            let mut mine = sorted(mine, 2);
+            mine.retain(|pair| !pair.contains("\"set-max") && !pair.contains("[115, 101, 116"));
+            mine == sorted(theirs, 2)
+        },
+    },
+    Difference {
+        commands: &["scan", "sscan", "hscan", "zscan"],
+        why: "cursors that the server didn't give mean nothing, and their pages differ",
+        explains: |command, _, _| {
+            crate::generate::cursor_index(command).is_none() && command.len() > 2
+        },
+    },
+    Difference {
+        commands: &["lrem"],
+        why: "since 7.2 the smallest count is refused, because it has no positive partner",
+        explains: |command, _, _| command[2] == b"-9223372036854775808",
+    },
+    Difference {
+        commands: &["exec"],
+        why: "the order inside of what was executed isn't promised",
+        explains: |_, mine, theirs| {
+            let (mut mine, mut theirs) = (scalars(mine), scalars(theirs));
+            mine.sort();
+            theirs.sort();
+            mine == theirs
+        },
+    },
+    Difference {
+        commands: &["hello"],
+        why: "version and client number are each server's own",
+        explains: |_, mine, theirs| {
+            let rest = |value: &Value| {
+                let mut all = scalars(value);
+                all.retain(|text| !text.starts_with("Integer") && !text.contains("[55, 46"));
+                all
+            };
+            rest(mine) == rest(theirs)
+        },
+    },
+    Difference {
+        commands: &["ttl", "pttl", "expiretime", "pexpiretime"],
+        why: "the two clocks aren't read at the same moment",
+        explains: |_, mine, theirs| match (mine, theirs) {
+            (Value::Integer(mine), Value::Integer(theirs)) => {
+                *mine > 0 && (mine - theirs).abs() < 10_000
+            }
+            _ => false,
+        },
+    },
+    Difference {
+        commands: &["srandmember", "hrandfield", "zrandmember", "randomkey"],
+        why: "chance decides",
+        explains: |_, mine, theirs| shape(mine) == shape(theirs),
+    },
+    Difference {
+        commands: &["object"],
+        why: "7.2 packs small sets of strings and small lists without quicklist; 7.0 doesn't",
+        explains: |_, mine, theirs| {
+            let text = |value: &Value| match value {
+                Value::Bulk(text) => text.clone(),
+                _ => Vec::new(),
+            };
+            matches!(
+                (text(mine).as_slice(), text(theirs).as_slice()),
+                (b"listpack", b"hashtable" | b"quicklist") | (b"hashtable", b"listpack")
+            )
+        },
+    },
+];
+
+/// Compares two replies; says what differs and isn't explained.
+pub fn same(command: &[Vec<u8>], mine: &[u8], theirs: &[u8]) -> Result<(), String> {
+    if mine == theirs {
+        return Ok(());
+    }
+    let name = String::from_utf8_lossy(&command[0]).to_ascii_lowercase();
+    let (my_value, their_value) = (value(mine), value(theirs));
+    let explained = EXPLAINED.iter().find(|difference| {
+        difference.commands.contains(&name.as_str())
+            && (difference.explains)(command, &my_value, &their_value)
+    });
+    if let Some(difference) = explained {
+        debug_assert!(!difference.why.is_empty());
+        return Ok(());
+    }
+    let text = |bytes: &[u8]| bytes[..bytes.len().min(300)].escape_ascii().to_string();
+    Err(format!("{}\n  ours   {}\n  theirs {}", show(command), text(mine), text(theirs)))
+}
+
+/// What the judge has to run instead, when the command chose by chance on our side.
+pub fn follow(command: &[Vec<u8>], mine: &[u8]) -> Option<Vec<Vec<u8>>> {
+    if !command[0].eq_ignore_ascii_case(b"spop") {
+        return None;
+    }
+    let members: Vec<Vec<u8>> = match value(mine) {
+        Value::Bulk(member) => vec![member],
+        Value::Array(members) | Value::Set(members) if !members.is_empty() => {
+            members.into_iter().filter_map(bulk).collect()
+        }
+        _ => return None,
+    };
+    Some([b"SREM".to_vec(), command[1].clone()].into_iter().chain(members).collect())
+}
+
+/// The cursor and the elements of a scan's reply.
+pub fn page(reply: &[u8]) -> Option<(Vec<u8>, Vec<Value>)> {
+    let Value::Array(parts) = value(reply) else { return None };
+    match <[Value; 2]>::try_from(parts).ok()? {
+        [Value::Bulk(cursor), Value::Array(elements)] => Some((cursor, elements)),
+        _ => None,
+    }
+}
+
+/// A page's elements as text; fields and scores stay with their partners.
+pub fn elements(command: &[Vec<u8>], page: Vec<Value>) -> Vec<String> {
+    let pairs = matches!(command[0].to_ascii_lowercase().as_slice(), b"hscan" | b"zscan");
+    page.chunks(if pairs { 2 } else { 1 }).map(|chunk| format!("{chunk:?}")).collect()
+}
+
+fn bulk(value: Value) -> Option<Vec<u8>> {
+    match value {
+        Value::Bulk(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+fn value(reply: &[u8]) -> Value {
+    let read = ReplyReader::default().read(reply).expect("both sides speak RESP");
+    read.expect("the reply is whole").0
+}
+
+/// The items, `width` of them together, in an order of their own; with the kind of aggregate in front.
+fn sorted(value: &Value, width: usize) -> Vec<String> {
+    let (kind, mut items): (&str, Vec<String>) = match value {
+        Value::Array(items) => {
+            ("array", items.chunks(width).map(|chunk| format!("{chunk:?}")).collect())
+        }
+        Value::Set(items) => ("set", items.iter().map(|item| format!("{item:?}")).collect()),
+        Value::Map(pairs) => ("map", pairs.iter().map(|pair| format!("{pair:?}")).collect()),
+        other => ("scalar", vec![format!("{other:?}")]),
+    };
+    items.sort();
+    items.insert(0, kind.to_owned());
+    items
+}
+
+/// All scalars of a value in order.
+fn scalars(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(items) | Value::Set(items) | Value::Push(items) => {
+            items.iter().flat_map(scalars).collect()
+        }
+        Value::Map(pairs) => {
+            pairs.iter().flat_map(|(key, value)| [scalars(key), scalars(value)].concat()).collect()
+        }
+        other => vec![format!("{other:?}")],
+    }
+}
+
+/// The kinds and lengths of a value without its bytes.
+fn shape(value: &Value) -> String {
+    let all = |items: &[Value]| items.iter().map(shape).collect::<Vec<String>>().join(",");
+    match value {
+        Value::Array(items) => format!("[{}]", all(items)),
+        Value::Set(items) => format!("{{{}}}", all(items)),
+        Value::Bulk(_) => "bulk".to_owned(),
+        Value::Double(_) => "double".to_owned(),
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,452 @@
+//! Random commands from templates.
+//!
+//! `{kind}` is a random word, `(a|b)` one of several, `[a|b]` one of several or none, `+` behind any of them repeats it.
+
+/// What every round of commands is made from.
+const TEMPLATES: &[&str] = &[
+    // Strings
+    "SET {k} {v} [NX|XX] [GET] [EX {ttl}|PX {ms}|EXAT {at}|PXAT {atms}|KEEPTTL]",
+    "SET {k} {n}",
+    "SET {k} {v}",
+    "GET {k}",
+    "GETSET {k} {v}",
+    "GETDEL {k}",
+    "GETEX {k} [EX {ttl}|PX {ms}|EXAT {at}|PXAT {atms}|PERSIST]",
+    "SETNX {k} {v}",
+    "SETEX {k} {ttl} {v}",
+    "PSETEX {k} {ms} {v}",
+    "MSET ({k} {v})+",
+    "MSETNX ({k} {v})+",
+    "MGET {k}+",
+    "APPEND {k} {v}",
+    "STRLEN {k}",
+    "INCR {k}",
+    "DECR {k}",
+    "INCRBY {k} {n}",
+    "DECRBY {k} {n}",
+    "INCRBYFLOAT {k} {f}",
+    "GETRANGE {k} {i} {i}",
+    "SUBSTR {k} {i} {i}",
+    "SETRANGE {k} {o} {v}",
+    "LCS {k} {k} [LEN|IDX] [MINMATCHLEN {c}] [WITHMATCHLEN]",
+    // Bits
+    "SETBIT {k} {o} (0|1)",
+    "GETBIT {k} {o}",
+    "BITCOUNT {k} [{i} {i} [BYTE|BIT]]",
+    "BITPOS {k} (0|1) [{i} [{i} [BYTE|BIT]]]",
+    "BITOP (AND|OR|XOR|NOT) {k} {k}+",
+    // Keys
+    "DEL {k}+",
+    "UNLINK {k}+",
+    "EXISTS {k}+",
+    "TOUCH {k}+",
+    "TYPE {k}",
+    "EXPIRE {k} {ttl} [NX|XX|GT|LT]",
+    "PEXPIRE {k} {ms} [NX|XX|GT|LT]",
+    "EXPIREAT {k} {at} [NX|XX|GT|LT]",
+    "PEXPIREAT {k} {atms} [NX|XX|GT|LT]",
+    "TTL {k}",
+    "PTTL {k}",
+    "EXPIRETIME {k}",
+    "PEXPIRETIME {k}",
+    "PERSIST {k}",
+    "RENAME {k} {k}",
+    "RENAMENX {k} {k}",
+    "COPY {k} {k} [DB (0|1)] [REPLACE]",
+    "MOVE {k} (0|1)",
+    "KEYS {p}",
+    "RANDOMKEY",
+    "DBSIZE",
+    "SCAN 0 [MATCH {p}] [COUNT {c}] [TYPE (string|list|set|hash|zset)]",
+    "OBJECT ENCODING {k}",
+    "OBJECT REFCOUNT nokey",
+    "SELECT (0|1)",
+    "SWAPDB (0|1) (0|1)",
+    "FLUSHDB [SYNC|ASYNC]",
+    "SORT {k} [BY nosort|BY w_*] [LIMIT {i} {c}] [GET #|GET w_*] [ASC|DESC] [ALPHA] [STORE {k}]",
+    // Lists
+    "LPUSH {l} {v}+",
+    "RPUSH {l} {v}+",
+    "LPUSHX {l} {v}+",
+    "RPUSHX {l} {v}+",
+    "LPOP {l} [{c}]",
+    "RPOP {l} [{c}]",
+    "LLEN {l}",
+    "LRANGE {l} {i} {i}",
+    "LINDEX {l} {i}",
+    "LSET {l} {i} {v}",
+    "LREM {l} {i} {v}",
+    "LTRIM {l} {i} {i}",
+    "LINSERT {l} (BEFORE|AFTER) {v} {v}",
+    "LPOS {l} {v} [RANK {i}] [COUNT {c}] [MAXLEN {c}]",
+    "LMOVE {l} {l} (LEFT|RIGHT) (LEFT|RIGHT)",
+    "RPOPLPUSH {l} {l}",
+    "LMPOP 1 {l} (LEFT|RIGHT) [COUNT {c}]",
+    "LMPOP 2 {l} {l} (LEFT|RIGHT) [COUNT {c}]",
+    // Sets
+    "SADD {s} {v}+",
+    "SADD {s} {n}+",
+    "SREM {s} {v}+",
+    "SISMEMBER {s} {v}",
+    "SMISMEMBER {s} {v}+",
+    "SCARD {s}",
+    "SMEMBERS {s}",
+    "SPOP {s} [{c}]",
+    "SRANDMEMBER {s} [{i}]",
+    "SMOVE {s} {s} {v}",
+    "SINTER {s}+",
+    "SUNION {s}+",
+    "SDIFF {s}+",
+    "SINTERSTORE {s} {s}+",
+    "SUNIONSTORE {s} {s}+",
+    "SDIFFSTORE {s} {s}+",
+    "SINTERCARD 1 {s} [LIMIT {c}]",
+    "SINTERCARD 2 {s} {s} [LIMIT {c}]",
+    "SSCAN {s} 0 [MATCH {p}] [COUNT {c}]",
+    // Hashes
+    "HSET {h} ({v} {v})+",
+    "HSET {h} ({v} {n})+",
+    "HMSET {h} ({v} {v})+",
+    "HSETNX {h} {v} {v}",
+    "HGET {h} {v}",
+    "HMGET {h} {v}+",
+    "HDEL {h} {v}+",
+    "HLEN {h}",
+    "HSTRLEN {h} {v}",
+    "HEXISTS {h} {v}",
+    "HKEYS {h}",
+    "HVALS {h}",
+    "HGETALL {h}",
+    "HINCRBY {h} {v} {n}",
+    "HINCRBYFLOAT {h} {v} {f}",
+    "HRANDFIELD {h} [{i} [WITHVALUES]]",
+    "HSCAN {h} 0 [MATCH {p}] [COUNT {c}]",
+    // Sorted sets
+    "ZADD {z} [NX|XX|GT|LT] [CH] ({f} {v})+",
+    "ZADD {z} ({f} {v})+",
+    "ZADD {z} [NX|XX|GT|LT] INCR {f} {v}",
+    "ZREM {z} {v}+",
+    "ZSCORE {z} {v}",
+    "ZMSCORE {z} {v}+",
+    "ZINCRBY {z} {f} {v}",
+    "ZCARD {z}",
+    "ZCOUNT {z} {b} {b}",
+    "ZLEXCOUNT {z} {x} {x}",
+    "ZRANK {z} {v}",
+    "ZREVRANK {z} {v}",
+    "ZRANGE {z} {i} {i} [REV] [WITHSCORES]",
+    "ZRANGE {z} {b} {b} BYSCORE [REV] [LIMIT {i} {i}] [WITHSCORES]",
+    "ZRANGE {z} {x} {x} BYLEX [REV] [LIMIT {i} {i}]",
+    "ZREVRANGE {z} {i} {i} [WITHSCORES]",
+    "ZRANGEBYSCORE {z} {b} {b} [WITHSCORES] [LIMIT {i} {i}]",
+    "ZREVRANGEBYSCORE {z} {b} {b} [WITHSCORES] [LIMIT {i} {i}]",
+    "ZRANGEBYLEX {z} {x} {x} [LIMIT {i} {i}]",
+    "ZREVRANGEBYLEX {z} {x} {x} [LIMIT {i} {i}]",
+    "ZRANGESTORE {z} {z} {i} {i} [REV]",
+    "ZRANGESTORE {z} {z} {b} {b} BYSCORE [REV] [LIMIT {i} {i}]",
+    "ZREMRANGEBYRANK {z} {i} {i}",
+    "ZREMRANGEBYSCORE {z} {b} {b}",
+    "ZREMRANGEBYLEX {z} {x} {x}",
+    "ZPOPMIN {z} [{c}]",
+    "ZPOPMAX {z} [{c}]",
+    "ZMPOP 2 {z} {z} (MIN|MAX) [COUNT {c}]",
+    "ZUNION 2 {z} {z} [WEIGHTS {n} {n}] [AGGREGATE (SUM|MIN|MAX)] [WITHSCORES]",
+    "ZINTER 2 {z} {z} [WEIGHTS {n} {n}] [AGGREGATE (SUM|MIN|MAX)] [WITHSCORES]",
+    "ZDIFF 2 {z} {z} [WITHSCORES]",
+    "ZUNIONSTORE {z} 2 {z} {z} [WEIGHTS {n} {n}] [AGGREGATE (SUM|MIN|MAX)]",
+    "ZINTERSTORE {z} 2 {z} {z} [WEIGHTS {n} {n}] [AGGREGATE (SUM|MIN|MAX)]",
+    "ZDIFFSTORE {z} 2 {z} {z}",
+    "ZINTERCARD 2 {z} {z} [LIMIT {c}]",
+    "ZRANDMEMBER {z} [{i} [WITHSCORES]]",
+    "ZSCAN {z} 0 [MATCH {p}] [COUNT {c}]",
+    // Connection and server
+    "PING [{v}]",
+    "ECHO {v}",
+    "WAIT 0 {i}",
+    "ROLE",
+    "AUTH {v}",
+    "CLIENT GETNAME",
+    "CLIENT SETNAME (a|b|)",
+    "CLIENT NO-EVICT (ON|OFF|MAYBE)",
+    "CLIENT GETREDIR",
+    "CLIENT KILL ID {i}",
+    "CLIENT (TRACKINGINFO|NOTHING|CACHING YES)",
+    "CONFIG GET (databases|save|appendonly|maxmemory|*-max-listpack-value|nothing) [port]",
+    "CONFIG SET (databases 3|nothing x|requirepass)",
+    "COMMAND GETKEYS (LMPOP 2 {l} {l} LEFT|PING x|NOTHING x|SUNIONSTORE {k} {k}|SINTERCARD 1 {s}|LLEN {l})",
+    "COMMAND GETKEYS GET {k}",
+    "COMMAND GETKEYS SET {k} x",
+    "COMMAND GETKEYS MSET ({k} {v})+",
+    "COMMAND GETKEYS DEL {k}+",
+    "CLUSTER (INFO|NOTHING|KEYSLOT {k}|SLOTS)",
+    "READONLY",
+    "ACL WHOAMI",
+    "MODULE LIST",
+    "HELLO (4|x|3 x)",
+    "NOTHING {v} {v}",
+    "OBJECT (NOTHING {k}|FREQ|HELP x y)",
+    // Transactions
+    "MULTI",
+    "EXEC",
+    "EXEC",
+    "DISCARD",
+    "WATCH {k}+",
+    "UNWATCH",
+];
+
+/// Words that find what ordinary ones don't.
+const ODD_WORDS: &[&[u8]] = &[
+    b"",
+    b"-1",
+    b"0",
+    b"abc",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"9223372036854775808",
+    b"1e400",
+    b" 1",
+    b"01",
+    b"+1",
+    b"1.5",
+    b"nan",
+    b"inf",
+    b"-0",
+    b"\xff\0\r\n",
+    b"NX",
+    b"XX",
+    b"COUNT",
+    b"WITHSCORES",
+    b"0x10",
+    b"1 ",
+];
+
+/// What EXEC can't be compared with.
+const NOT_QUEUED: &[&str] = &[
+    "SPOP",
+    "SRANDMEMBER",
+    "HRANDFIELD",
+    "ZRANDMEMBER",
+    "RANDOMKEY",
+    "TTL",
+    "PTTL",
+    "EXPIRETIME",
+    "PEXPIRETIME",
+    "CONFIG",
+    "OBJECT",
+    "HELLO",
+];
+
+/// Random commands from a seed.
+pub struct Generator {
+    state: u64,
+    templates: Vec<&'static str>,
+    /// Between MULTI and EXEC only what doesn't depend on chance or the clock is asked for.
+    queueing: bool,
+    /// Commands that have templates and aren't known.
+    pub skipped: Vec<&'static str>,
+}
+
+impl Generator {
+    /// Leaves out what isn't known.
+    pub fn new(seed: u64, knows: &dyn Fn(&str) -> bool) -> Generator {
+        let name = |template: &&'static str| {
+            let rest =
+                template.strip_prefix("COMMAND GETKEYS ").filter(|rest| !rest.starts_with('('));
+            rest.unwrap_or(template).split(' ').next().unwrap_or_default()
+        };
+        let usable =
+            |template: &&'static str| *template == "NOTHING {v} {v}" || knows(name(template));
+        let (templates, others): (Vec<_>, Vec<_>) =
+            TEMPLATES.iter().copied().partition(|template| usable(template));
+        let mut skipped: Vec<&str> = others.iter().map(name).collect();
+        skipped.dedup();
+        Generator { state: seed ^ 0x5851_f42d_4c95_7f2d, templates, queueing: false, skipped }
+    }
+
+    /// How many templates there are.
+    pub fn kinds(&self) -> usize {
+        self.templates.len()
+    }
+
+    /// The next command.
+    pub fn next(&mut self) -> Vec<Vec<u8>> {
+        let index = self.below(self.templates.len());
+        let template = self.templates[index];
+        let name = template.split(' ').next().unwrap_or_default();
+        if self.queueing && (NOT_QUEUED.contains(&name) || name.ends_with("SCAN")) {
+            return self.next();
+        }
+        self.queueing = (self.queueing && !matches!(name, "EXEC" | "DISCARD")) || name == "MULTI";
+        let mut words = Vec::new();
+        self.expand(template.as_bytes(), &mut words);
+        match self.below(40) {
+            0 if words.len() > 1 => drop(words.pop()),
+            1 => words.push(b"x".to_vec()),
+            2 | 3 if words.len() > 1 => {
+                let at = 1 + self.below(words.len() - 1);
+                words[at] = ODD_WORDS[self.below(ODD_WORDS.len())].to_vec();
+            }
+            _ => {}
+        }
+        words
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.state =
+            self.state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        ((self.state >> 33) as usize) % bound
+    }
+
+    /// Writes the words of a template.
+    fn expand(&mut self, template: &[u8], words: &mut Vec<Vec<u8>>) {
+        let mut rest = template;
+        while !rest.is_empty() {
+            if rest[0] == b' ' {
+                rest = &rest[1..];
+                continue;
+            }
+            let len = part_len(rest);
+            let part = &rest[..len];
+            rest = &rest[len..];
+            let mut times = 1;
+            if rest.first() == Some(&b'+') {
+                rest = &rest[1..];
+                times = 1 + self.below(3);
+            }
+            for _ in 0..times {
+                self.part(part, words);
+            }
+        }
+    }
+
+    fn part(&mut self, part: &[u8], words: &mut Vec<Vec<u8>>) {
+        match part[0] {
+            b'{' => words.push(self.word(&part[1..part.len() - 1])),
+            b'[' if self.below(2) == 0 => {}
+            b'[' | b'(' => {
+                let choices = alternatives(&part[1..part.len() - 1]);
+                let choice = choices[self.below(choices.len())];
+                if choice.is_empty() {
+                    words.push(Vec::new());
+                }
+                self.expand(choice, words);
+            }
+            _ => words.push(part.to_vec()),
+        }
+    }
+
+    fn word(&mut self, kind: &[u8]) -> Vec<u8> {
+        match kind {
+            b"k" => self.key(b"slhzk"),
+            b"l" | b"s" | b"h" | b"z" => match self.below(30) {
+                0 => self.key(b"slhzk"),
+                _ => self.key(kind),
+            },
+            b"v" => self.value(),
+            b"n" => (self.below(200) as i64 - 100).to_string().into_bytes(),
+            b"i" => (self.below(14) as i64 - 6).to_string().into_bytes(),
+            b"c" => self.below(8).to_string().into_bytes(),
+            b"o" => self.below(40).to_string().into_bytes(),
+            b"f" => self.float(),
+            b"ttl" => {
+                if self.below(6) == 0 {
+                    b"-1".to_vec()
+                } else {
+                    (1_000 + self.below(9_000)).to_string().into_bytes()
+                }
+            }
+            b"ms" => (1_000_000 + self.below(9_000_000)).to_string().into_bytes(),
+            b"at" => (4_000_000_000 + self.below(1_000_000)).to_string().into_bytes(),
+            b"atms" => (4_000_000_000_000 + self.below(1_000_000)).to_string().into_bytes(),
+            b"p" => self.choose(&[b"*", b"k?", b"[a-l]*", b"*1*", b"\\k*", b"[^k]*", b"nothing"]),
+            b"b" => self.choose(&[b"-inf", b"+inf", b"0", b"(1", b"2.5", b"-3", b"(7", b"10"]),
+            b"x" => self.choose(&[b"-", b"+", b"[a", b"(b", b"[c", b"(1", b"[zz", b"bad"]),
+            _ => unreachable!("every kind of word is listed"),
+        }
+    }
+
+    fn choose(&mut self, words: &[&[u8]]) -> Vec<u8> {
+        words[self.below(words.len())].to_vec()
+    }
+
+    fn key(&mut self, kinds: &[u8]) -> Vec<u8> {
+        let kind = kinds[self.below(kinds.len())];
+        vec![kind, b'0' + self.below(4) as u8]
+    }
+
+    fn float(&mut self) -> Vec<u8> {
+        let whole = self.below(40) as i64 - 20;
+        match self.below(4) {
+            0 => whole.to_string(),
+            1 => format!("{whole}.5"),
+            2 => format!("{whole}.25"),
+            _ => format!("{whole}.{}", self.below(1000)),
+        }
+        .into_bytes()
+    }
+
+    fn value(&mut self) -> Vec<u8> {
+        match self.below(12) {
+            0 => self.below(100_000).to_string().into_bytes(),
+            1 => vec![b'x'; self.below(100)],
+            2 => (0..self.below(20)).map(|_| self.below(256) as u8).collect(),
+            3 if self.below(20) == 0 => vec![b'y'; 9_000],
+            _ => vec![b'a' + self.below(8) as u8],
+        }
+    }
+}
+
+/// The length of the word, placeholder or group at the start.
+fn part_len(template: &[u8]) -> usize {
+    let close = match template[0] {
+        b'{' => b'}',
+        b'[' => b']',
+        b'(' => b')',
+        _ => {
+            return template
+                .iter()
+                .position(|byte| matches!(byte, b' ' | b'+'))
+                .unwrap_or(template.len());
+        }
+    };
+    let mut depth = 0;
+    for (index, byte) in template.iter().enumerate() {
+        if *byte == template[0] {
+            depth += 1;
+        } else if *byte == close {
+            depth -= 1;
+        }
+        if depth == 0 {
+            return index + 1;
+        }
+    }
+    panic!("a template's group isn't closed");
+}
+
+/// Splits at `|`, but not inside groups.
+fn alternatives(group: &[u8]) -> Vec<&[u8]> {
+    let (mut choices, mut depth, mut start) = (Vec::new(), 0, 0);
+    for (index, byte) in group.iter().enumerate() {
+        match byte {
+            b'[' | b'(' => depth += 1,
+            b']' | b')' => depth -= 1,
+            b'|' if depth == 0 => {
+                choices.push(&group[start..index]);
+                start = index + 1;
+            }
+            _ => {}
+        }
+    }
+    choices.push(&group[start..]);
+    choices
+}
+
+/// Where a command of the SCAN family has its cursor.
+pub fn cursor_index(command: &[Vec<u8>]) -> Option<usize> {
+    let at = match command[0].as_slice() {
+        b"SCAN" => 1,
+        b"HSCAN" | b"SSCAN" | b"ZSCAN" => 2,
+        _ => return None,
+    };
+    (command.get(at).map(Vec::as_slice) == Some(b"0")).then_some(at)
+}
