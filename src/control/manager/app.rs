@@ -15,7 +15,7 @@ use crate::control::validate::Problem;
 use crate::error::OperatorError;
 use crate::id::AppId;
 use crate::limits::{SCRIPT_BUDGET_MS, SCRIPT_MEMORY_BYTES, SOURCE_BYTES_MAX};
-use crate::lua::VmLimits;
+use crate::lua::{AppSource, VmLimits};
 use crate::runtime::config::check_name;
 use crate::suggest::did_you_mean;
 
@@ -200,4 +200,21 @@ fn reason(error: &std::io::Error) -> String {
 /// The bounds of every app's VM.
 pub(super) fn vm_limits() -> VmLimits {
     VmLimits { budget_ms: SCRIPT_BUDGET_MS, memory_bytes: SCRIPT_MEMORY_BYTES, restricted: false }
+}
+
+/// A file as `check` evaluates it without a daemon.
+///
+/// # Errors
+/// It can't be read, or has no name.
+pub fn source_to_check(path: &Path) -> Result<AppSource, OperatorError> {
+    let path = main_file(path, None)?;
+    Ok(AppSource {
+        name: app_name(&path)?,
+        text: read_source(&path)?,
+        path,
+        generation: 1,
+        owner: None,
+        modules: Vec::new(),
+        limits: vm_limits(),
+    })
 }

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use app::{App, Degraded};
+pub use app::{App, Degraded, source_to_check};
 pub use apply::Change;
 pub use backends::Resolved;
 pub use runtime::{Origin, Runtime, Status};
