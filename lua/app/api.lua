@@ -62,25 +62,11 @@ sk.user_package.preload["socketley.control"] = function()
   }
 end
 
+sk.user_package.loaded["socketley.json"], globals.json = native.json, native.json
+
 local socketley = sk.user_require "socketley"
 socketley.log = log
 socketley.set_timeout, socketley.set_interval = sk.set_timeout, sk.set_interval
 socketley.clear_timeout, socketley.clear_interval = sk.clear_timer, sk.clear_timer
-socketley.json_encode = function(value)
-  local text, problem = native.json_encode(value)
-  if not text then
-    error("json_encode: " .. problem, 2)
-  end
-  return text
-end
-socketley.json_decode = function(text)
-  if type(text) ~= "string" then
-    error("json_decode: expected a string, got " .. type(text), 2)
-  end
-  local ok, value = native.json_decode(text)
-  if not ok then
-    return nil, sk.no("invalid", value)
-  end
-  return value
-end
+socketley.json_encode, socketley.json_decode = native.json.encode, native.json.decode
 globals.socketley = socketley

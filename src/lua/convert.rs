@@ -1,6 +1,8 @@
-//! Values between Lua and JSON, and from store replies to Lua. Tables are read raw: no metamethod runs.
+//! What an app hands over as data (definitions, questions, replies), and store replies as Lua values. Tables are read
+//! raw: no metamethod runs.
 //!
-//! Must not know: what the values mean.
+//! Unlike `api::json`, which is for exact JSON, this names runtimes, and takes lists with names. Must not know: what the
+//! values mean.
 
 use mlua::{Lua, Table, Value as LuaValue};
 use serde_json::{Map, Number, Value};
@@ -90,30 +92,6 @@ fn key_text(key: &LuaValue) -> Option<String> {
         LuaValue::Number(number) => Some(number.to_string()),
         _ => None,
     }
-}
-
-/// JSON as a Lua value; null becomes nil.
-pub(super) fn to_lua(lua: &Lua, value: &Value) -> mlua::Result<LuaValue> {
-    Ok(match value {
-        Value::Null => LuaValue::Nil,
-        Value::Bool(flag) => LuaValue::Boolean(*flag),
-        Value::Number(number) => LuaValue::Number(number.as_f64().unwrap_or(f64::NAN)),
-        Value::String(text) => LuaValue::String(lua.create_string(text)?),
-        Value::Array(items) => {
-            let table = lua.create_table_with_capacity(items.len(), 0)?;
-            for (index, item) in items.iter().enumerate() {
-                table.raw_set(index + 1, to_lua(lua, item)?)?;
-            }
-            LuaValue::Table(table)
-        }
-        Value::Object(fields) => {
-            let table = lua.create_table_with_capacity(0, fields.len())?;
-            for (name, item) in fields {
-                table.raw_set(name.as_str(), to_lua(lua, item)?)?;
-            }
-            LuaValue::Table(table)
-        }
-    })
 }
 
 /// A store's reply as a Lua value. An array with nothing in some places has their count in `n`.

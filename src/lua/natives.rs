@@ -6,8 +6,9 @@ use std::rc::Rc;
 
 use mlua::{LightUserData, Lua, LuaString, Table, Value};
 
+use super::api::json::{self, to_lua};
 use super::context::Context;
-use super::convert::{Reader, reply_to_lua, to_lua};
+use super::convert::{Reader, reply_to_lua};
 use super::report::{Telling, script_error};
 use super::{Action, bundle};
 use crate::id::RuntimeId;
@@ -24,7 +25,7 @@ pub(super) fn table(lua: &Lua, context: &Rc<Context>, runtimes: &Table) -> mlua:
     add_requests(lua, context, runtimes, &native)?;
     add_files(lua, context, &native)?;
     add_caches(lua, context, &native)?;
-    add_json(lua, runtimes, &native)?;
+    native.raw_set("json", json::module(lua)?)?;
     native.raw_set("null", LightUserData(std::ptr::null_mut()))?;
     Ok(native)
 }
@@ -212,21 +213,4 @@ fn add_caches(lua: &Lua, context: &Rc<Context>, native: &Table) -> mlua::Result<
         value.map_or(Ok(Value::Nil), |value| reply_to_lua(lua, &value))
     };
     native.raw_set("take_reply", lua.create_function(take_reply)?)
-}
-
-fn add_json(lua: &Lua, runtimes: &Table, native: &Table) -> mlua::Result<()> {
-    let known = runtimes.clone();
-    let encode = move |_: &Lua, value: Value| {
-        let reader = Reader { runtimes: Some(known.clone()), lenient: false };
-        Ok(match reader.json(&value) {
-            Ok(json) => (Some(json.to_string()), None),
-            Err(problem) => (None, Some(problem)),
-        })
-    };
-    native.raw_set("json_encode", lua.create_function(encode)?)?;
-    let decode = |lua: &Lua, text: LuaString| match serde_json::from_slice(&text.as_bytes()) {
-        Ok(json) => Ok((true, to_lua(lua, &json)?)),
-        Err(error) => Ok((false, Value::String(lua.create_string(error.to_string())?))),
-    };
-    native.raw_set("json_decode", lua.create_function(decode)?)
 }

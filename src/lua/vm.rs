@@ -41,6 +41,7 @@ pub struct AppVm {
     count: usize,
     /// The payloads of the events.
     payload: Vec<u8>,
+    committed: bool,
     waiting: usize,
     ready: usize,
     repeats_due: bool,
@@ -99,6 +100,7 @@ impl AppVm {
             events,
             count: 0,
             payload: Vec::new(),
+            committed: false,
             waiting: 0,
             ready: 0,
             repeats_due: false,
@@ -148,6 +150,7 @@ impl AppVm {
             snapshot::import(&self.lua, state, &tables, &self.kernel.connections)?;
         }
         self.kernel.start_deferred.call::<()>(())?;
+        self.committed = true;
         self.refresh()
     }
 
@@ -345,9 +348,11 @@ impl AppVm {
         natives::report(&self.context, None, "the dispatcher", problem);
     }
 
-    /// Whether [`AppVm::run`] has something to do: events, or tasks that are ready.
+    /// Whether an entry is due: there are events, tasks that are ready, or actions from outside an entry. Never before the
+    /// commit.
     pub fn has_work(&self) -> bool {
-        self.count > 0 || self.ready > 0 || self.repeats_due
+        let asked = !self.context.outgoing.borrow().actions.is_empty();
+        self.committed && (self.count > 0 || self.ready > 0 || self.repeats_due || asked)
     }
 
     /// What the handlers asked for, in order. Give the vector back with [`AppVm::end_turn`].

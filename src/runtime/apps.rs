@@ -167,14 +167,25 @@ impl Local {
             old.vm.retire();
             old.stage =
                 Stage::Draining { until_ms: now.monotonic_ms() + limits::GENERATION_DRAIN_MS };
-            for timer in std::mem::take(&mut old.timers).into_values() {
-                self.timers.cancel(timer);
-            }
         }
         for placement in placements {
             self.place(placement);
         }
+        self.adopt_connections(app);
         Ok(())
+    }
+
+    /// The running generation meets the app's connections, so that it can count and find them; those whose handler waits
+    /// in an older one follow when that has ended.
+    fn adopt_connections(&mut self, app: AppId) {
+        let slots: Vec<u32> = self.connections.slots().collect();
+        for slot in slots {
+            let connection = self.connections.at(slot);
+            let (index, known) = (connection.instance, connection.generation != 0);
+            if known && !connection.parked && self.instance_at(index).app() == Some(app) {
+                self.vm_of(slot);
+            }
+        }
     }
 
     /// Forgets a generation that never served.
@@ -194,9 +205,6 @@ impl Local {
                 hosted.vm.retire();
                 hosted.stage = Stage::Draining { until_ms };
             }
-            for timer in std::mem::take(&mut hosted.timers).into_values() {
-                self.timers.cancel(timer);
-            }
         }
     }
 
@@ -212,7 +220,11 @@ impl Local {
             }
             let (app, generation) = (hosted.app, hosted.generation);
             self.release_parked(app, generation);
-            self.apps.slots[index] = None;
+            if let Some(hosted) = self.apps.slots[index].take() {
+                for timer in hosted.timers.into_values() {
+                    self.timers.cancel(timer);
+                }
+            }
             self.control.send(FromWorker::GenerationEnded { app, generation });
         }
     }
