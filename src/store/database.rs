@@ -74,8 +74,9 @@ impl Database {
             return None;
         };
         self.statistics.hits += 1;
-        self.table.entry_mut(place).touch(self.clock);
-        Some(self.table.entry(place))
+        let mut entry = self.table.entry_mut(place);
+        entry.touch(self.clock);
+        Some(entry.into_view())
     }
 
     /// Looks a key up without leaving a trace (TTL, TYPE, OBJECT), but for removing it when it has expired.
@@ -93,7 +94,7 @@ impl Database {
     #[inline]
     pub(super) fn locate(&mut self, key: &[u8], hash: u64, now_ms: u64) -> Option<Place> {
         let place = self.table.locate(key, hash)?;
-        if self.table.entry(place).is_expired(now_ms) {
+        if place.expires() && self.table.entry(place).is_expired(now_ms) {
             self.expire_at_place(place);
             return None;
         }
@@ -108,6 +109,7 @@ impl Database {
     }
 
     /// The string at a key, for reading.
+    #[inline]
     pub fn string(
         &mut self,
         key: &[u8],
@@ -137,16 +139,19 @@ impl Database {
     }
 
     /// Makes the key that string, whatever it was.
+    #[inline]
     pub fn set_string(&mut self, key: &[u8], hash: u64, value: &[u8], expiry: Expiry) {
         let Some(place) = self.table.locate(key, hash) else {
             let expires_ms = expiry.of(None);
             self.add(EntryBox::string(key, value, expires_ms), hash);
             return;
         };
-        let before = self.table.entry(place).expires_ms();
-        let expires_ms = expiry.of(before);
-        if expires_ms != before {
-            self.table.set_expires_ms(place, expires_ms);
+        if place.expires() || expiry != Expiry::Clear {
+            let before = self.table.entry(place).expires_ms();
+            let expires_ms = expiry.of(before);
+            if expires_ms != before {
+                self.table.set_expires_ms(place, expires_ms);
+            }
         }
         let mut entry = self.table.entry_mut(place);
         entry.touch(self.clock);

@@ -168,6 +168,13 @@ impl<'a> Entry<'a> {
     #[inline]
     pub fn value(self) -> ValueRef<'a> {
         let header = self.raw.header();
+        if header.encoding == Encoding::Inline {
+            return ValueRef::String(self.raw.value(header));
+        }
+        self.uncommon_value(header)
+    }
+
+    fn uncommon_value(self, header: Header) -> ValueRef<'a> {
         match header.encoding {
             Encoding::Nothing => ValueRef::Nothing,
             Encoding::Inline => ValueRef::String(self.raw.value(header)),
@@ -233,6 +240,12 @@ impl<'a> EntryMut<'a> {
         self.slot.entry()
     }
 
+    /// A look at it for as long as the slot is borrowed.
+    #[inline]
+    pub fn into_view(self) -> Entry<'a> {
+        self.slot.entry()
+    }
+
     /// Notes an access.
     #[inline]
     pub fn touch(&mut self, clock: u16) {
@@ -257,6 +270,16 @@ impl<'a> EntryMut<'a> {
     /// outside of the entry.
     #[inline]
     pub fn set_string(&mut self, value: &[u8]) -> Option<Value> {
+        let header = self.raw().header();
+        let same_form = header.encoding == Encoding::Inline && header.flags & EDITED == 0;
+        if same_form && usize::from(header.value_len) == value.len() {
+            self.raw().value_mut(header).copy_from_slice(value);
+            return None;
+        }
+        self.set_string_anew(value)
+    }
+
+    fn set_string_anew(&mut self, value: &[u8]) -> Option<Value> {
         if value.len() > STORE_INLINE_BYTES_MAX {
             return self.set_long(value.to_vec());
         }

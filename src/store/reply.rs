@@ -55,6 +55,7 @@ impl<'a> Reply<'a> {
     }
 
     /// A byte string.
+    #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
         self.header(b'$', bytes.len() as i64);
         self.out.extend_from_slice(bytes);
@@ -163,7 +164,27 @@ impl<'a> Reply<'a> {
         self.out.extend_from_slice(&tail);
     }
 
+    #[inline]
     fn header(&mut self, kind: u8, value: i64) {
+        // Short ones, nearly all, are put together in one word: kind, up to three digits, line end.
+        let line = match value {
+            0..10 => [kind, b'0' + value as u8, b'\r', b'\n', 0, 0],
+            10..100 => {
+                [kind, b'0' + (value / 10) as u8, b'0' + (value % 10) as u8, b'\r', b'\n', 0]
+            }
+            100..1000 => {
+                let (high, low) = (value / 100, value % 100);
+                let digits = [high, low / 10, low % 10].map(|digit| b'0' + digit as u8);
+                [kind, digits[0], digits[1], digits[2], b'\r', b'\n']
+            }
+            _ => return self.long_header(kind, value),
+        };
+        let unused = usize::from(value < 10) + usize::from(value < 100);
+        self.out.extend_from_slice(&line);
+        self.out.truncate(self.out.len() - unused);
+    }
+
+    fn long_header(&mut self, kind: u8, value: i64) {
         let mut text = itoa::Buffer::new();
         self.out.push(kind);
         self.out.extend_from_slice(text.format(value).as_bytes());
@@ -217,6 +238,15 @@ mod tests {
             (f64::NEG_INFINITY, "-inf"),
         ] {
             assert_eq!(format_double(value), text);
+        }
+    }
+
+    #[test]
+    fn numbers_of_every_length() {
+        for value in [0, 9, 10, 99, 100, 999, 1000, 123_456, -1, -10, i64::MAX, i64::MIN] {
+            let mut out = Vec::new();
+            Reply::new(&mut out, false).integer(value);
+            assert_eq!(out, format!(":{value}\r\n").as_bytes());
         }
     }
 

@@ -197,7 +197,7 @@ impl<const BUCKETS: usize> Directory<BUCKETS> {
         prefetch(Segment::<BUCKETS>::line(word.pointer(), home));
     }
 
-    /// Hints the two lines of the entry that has this hash, as far as its home bucket knows it.
+    /// Hints what a lookup of the hash reads after its home bucket.
     #[inline]
     pub fn prefetch_entry(&self, hash: u64) {
         let index = self.index(hash);
@@ -205,10 +205,7 @@ impl<const BUCKETS: usize> Directory<BUCKETS> {
             return;
         }
         let home = Segment::<BUCKETS>::home(hash, self.depth(index));
-        if let Some(hint) = self.segment(index).hint(home, hash) {
-            prefetch(hint);
-            prefetch(hint.wrapping_add(64));
-        }
+        self.segment(index).hint(home, hash, prefetch);
     }
 }
 

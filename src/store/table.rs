@@ -25,6 +25,14 @@ pub struct Place {
     spot: Spot,
 }
 
+impl Place {
+    /// Whether the entry had an expiry when it was located; costs no look at the entry.
+    #[inline]
+    pub fn expires(self) -> bool {
+        self.spot.expires()
+    }
+}
+
 /// Entries by their keys; callers bring the hash along. `BUCKETS` is for tests, which shrink the segments.
 pub struct SegmentedTable<const BUCKETS: usize> {
     directory: Directory<BUCKETS>,

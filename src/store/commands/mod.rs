@@ -2,6 +2,7 @@
 //!
 //! Parsing, COMMAND, COMMAND DOCS, arity checks, access control and the reference are derived from these rows.
 
+pub mod bitmap;
 pub mod client;
 mod cluster;
 mod collection;
@@ -38,6 +39,7 @@ use super::call::{Call, CommandResult};
 
 /// All rows by file; a new file of commands adds its line here.
 const GROUPS: &[&[Command]] = &[
+    bitmap::COMMANDS,
     client::COMMANDS,
     cluster::COMMANDS,
     configuration::COMMANDS,

@@ -3,6 +3,8 @@
 use super::collection::{READ, READ_FAST, REMOVE_FAST, Run, WRITE, WRITE_FAST, is, row};
 use super::expire_time::{EPOCH_MILLISECONDS, EPOCH_SECONDS, MILLISECONDS, SECONDS, Unit};
 use super::{Call, Command, CommandResult, Flags, Keys, string_edit};
+use crate::store::entry::Entry;
+use crate::store::value::ValueRef;
 use crate::store::{Args, CommandError, Expiry};
 
 const fn string(
@@ -48,8 +50,11 @@ pub const COMMANDS: &[Command] = &[
 #[inline]
 fn get(call: &mut Call<'_>) -> CommandResult {
     let Call { keyspace, session, args, hash, now_ms, reply, .. } = call;
-    match keyspace.database(session.database).string(args.at(1), *hash, *now_ms)? {
-        Some(text) => reply.bulk(&text),
+    let entry = keyspace.database(session.database).find(args.at(1), *hash, *now_ms);
+    match entry.map(Entry::value) {
+        Some(ValueRef::String(bytes)) => reply.bulk(bytes),
+        Some(ValueRef::Integer(value)) => reply.bulk_integer(value),
+        Some(_) => return Err(CommandError::WrongType),
         None => reply.null(),
     }
     Ok(())
