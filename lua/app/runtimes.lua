@@ -166,12 +166,15 @@ for _, name in ipairs { "connections", "clients", "peer_ip", "close", "disconnec
 end
 methods.proxy.close_client = methods.server.close
 
+--- `self`, `server` and their kin: what stands for the present runtime may be the receiver of a colon call too.
+local stand_ins = {}
+
 --- The object of a runtime: methods take dot and colon, and a script may add its own.
 local function make_object(runtime)
   local bound, object = {}, {}
   for name, method in pairs(methods[runtime.kind]) do
     bound[name] = function(first, ...)
-      if first == object then
+      if first == object or type(first) == "table" and stand_ins[first] then
         return method(runtime, ...)
       end
       return method(runtime, first, ...)
@@ -276,7 +279,9 @@ local function present_object()
 end
 
 local function make_global(kind)
-  return setmetatable({}, {
+  local stand_in = {}
+  stand_ins[stand_in] = true
+  return setmetatable(stand_in, {
     __call = constructor(kind),
     __index = function(_, key)
       local object = present_object()
@@ -308,7 +313,9 @@ end
 
 --- `self`, when the script has no runtime of its own: the runtime whose handler runs.
 local function make_self()
-  return setmetatable({}, {
+  local stand_in = {}
+  stand_ins[stand_in] = true
+  return setmetatable(stand_in, {
     __index = function(_, key)
       local object = present_object()
       if not object then

@@ -36,6 +36,27 @@ end
     );
 }
 
+/// `self:broadcast(text)` once took `self` for the message: `self` stands for the runtime and isn't its object.
+#[test]
+fn what_stands_for_the_runtime_takes_dot_and_colon() {
+    let mut host = TestHost::new(
+        r#"
+server "chat" {
+  port = 9000,
+  on_message = function(conn, msg)
+    self:broadcast("a " .. msg)
+    self.broadcast("b " .. msg)
+    server:broadcast("c " .. msg)
+  end,
+}
+"#,
+    );
+    host.open(1);
+    host.message(1, "x");
+    host.turn();
+    assert_eq!(host.take(), ["broadcast 100 a x", "broadcast 100 b x", "broadcast 100 c x"]);
+}
+
 #[test]
 fn definitions_get_the_connection_first() {
     let mut host = TestHost::new(
