@@ -113,6 +113,11 @@ impl<'a> Reply<'a> {
 
     /// A double; its text as a byte string in RESP2.
     pub fn double(&mut self, value: f64) {
+        match whole(value) {
+            Some(integer) if self.resp3 => return self.header(b',', integer),
+            Some(integer) => return self.bulk_integer(integer),
+            None => {}
+        }
         let text = format_double(value);
         if self.resp3 {
             self.out.push(b',');
@@ -192,8 +197,8 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// A double as Redis 7.4 prints scores: the shortest text that reads back equal, integers without a point, `inf`, `-inf`,
-/// `nan`.
+/// A double as Redis 7.4 prints scores (`d2string`, `fpconv_dtoa`): whole numbers as integers, else the shortest digits
+/// that read back equal, with an exponent where there would be many zeros or decimals; `inf`, `-inf`, `nan`.
 pub fn format_double(value: f64) -> String {
     if value.is_nan() {
         return "nan".to_owned();
@@ -201,25 +206,47 @@ pub fn format_double(value: f64) -> String {
     if value.is_infinite() {
         return if value > 0.0 { "inf" } else { "-inf" }.to_owned();
     }
-    if value == value.trunc() && value.abs() < 1e17 {
-        // `-0` keeps its sign, as Redis's fpconv does.
-        return if value == 0.0 && value.is_sign_negative() {
-            "-0".to_owned()
-        } else {
-            format!("{}", value as i64)
-        };
+    match whole(value) {
+        Some(integer) => integer.to_string(),
+        None if value == 0.0 => "-0".to_owned(),
+        None => shortest(value),
     }
-    let magnitude = value.abs();
-    if (1e-5..1e21).contains(&magnitude) { format!("{value}") } else { scientific(value) }
 }
 
-/// Rust writes `1e30`, C and Redis write `1e+30`.
-fn scientific(value: f64) -> String {
-    let text = format!("{value:e}");
-    match text.split_once('e') {
-        Some((digits, exponent)) if !exponent.starts_with('-') => format!("{digits}e+{exponent}"),
-        _ => text,
+/// The integer that a double is, if Redis prints it as one.
+fn whole(value: f64) -> Option<i64> {
+    const LIMIT: f64 = (i64::MAX / 2) as f64;
+    let negative_zero = value == 0.0 && value.is_sign_negative();
+    (value == value.trunc() && value.abs() <= LIMIT && !negative_zero).then_some(value as i64)
+}
+
+fn shortest(value: f64) -> String {
+    // The most digits that stand before an exponent; a sign takes one's place.
+    const DIGITS_MAX: usize = 18;
+    let sign = if value < 0.0 { "-" } else { "" };
+    let text = format!("{:e}", value.abs());
+    let (mantissa, exponent) = text.split_once('e').expect("the format has an exponent");
+    let exponent: i32 = exponent.parse().expect("the exponent is a number");
+    let digits = mantissa.replace('.', "");
+    let count = digits.len() as i32;
+    // The value is `digits * 10^scale`.
+    let scale = exponent - count + 1;
+    if scale >= 0 && exponent < count + 7 {
+        return format!("{sign}{digits}{}", "0".repeat(scale as usize));
     }
+    if scale < 0 && (scale > -7 || exponent.abs() < 4) {
+        return match count + scale {
+            point @ 1.. => {
+                let (integer, fraction) = digits.split_at(point as usize);
+                format!("{sign}{integer}.{fraction}")
+            }
+            zeros => format!("{sign}0.{}{digits}", "0".repeat(zeros.unsigned_abs() as usize)),
+        };
+    }
+    let (first, rest) = digits.split_at(1);
+    let rest = &rest[..rest.len().min(DIGITS_MAX - 1 - sign.len())];
+    let point = if rest.is_empty() { "" } else { "." };
+    format!("{sign}{first}{point}{rest}e{exponent:+}")
 }
 
 #[cfg(test)]
@@ -234,6 +261,16 @@ mod tests {
             (-0.0, "-0"),
             (1e30, "1e+30"),
             (1.5e-7, "1.5e-7"),
+            (1e18, "1000000000000000000"),
+            (-1e19, "-1e+19"),
+            (123e19, "1.23e+21"),
+            (0.00001, "0.00001"),
+            (-0.000012, "-0.000012"),
+            (0.0000012345, "1.2345e-6"),
+            (3.25, "3.25"),
+            (-1234.5678, "-1234.5678"),
+            (123.456789012, "123.456789012"),
+            (12345.678901234, "1.2345678901234e+4"),
             (f64::INFINITY, "inf"),
             (f64::NEG_INFINITY, "-inf"),
         ] {

@@ -279,7 +279,8 @@ fn intersect(sources: &[(Source<'_>, f64)], aggregate: Aggregate) -> Scores {
     smallest.for_each(|member, score| {
         let text = member.to_vec();
         let sum = others.iter().try_fold(number(score * weight), |sum, (source, weight)| {
-            Some(aggregate.of(sum, number(source.score(&text)? * weight)))
+            // Not made a number before, as in Redis: the least and the greatest ignore NaN.
+            Some(aggregate.of(sum, source.score(&text)? * weight))
         });
         scores.extend(sum.map(|sum| (text, sum)));
     });

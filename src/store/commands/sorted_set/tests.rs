@@ -320,6 +320,9 @@ fn unions_intersections_and_differences() {
         ("ZADD neg -inf i", ":1"),
         ("ZUNION 2 inf neg WITHSCORES", "*2 $1 i $1 0"),
         ("ZUNION 1 inf WEIGHTS 0 WITHSCORES", "*2 $1 i $1 0"),
+        ("ZADD eight 8 i", ":1"),
+        ("ZADD inf 1 j", ":1"),
+        ("ZINTER 2 eight inf WEIGHTS -1 0 AGGREGATE MAX WITHSCORES", "*2 $1 i $2 -8"),
     ]);
 }
 
