@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 pub use driver::SimDriver;
-use network::{Network, Segment};
+use network::{Event, Network, Segment};
 
 use super::random::Random;
 use super::{Fd, Now};
@@ -153,6 +153,19 @@ impl Sim {
     /// A listening socket for [`super::Op::Accept`].
     pub fn listen(&self, address: SocketAddr) -> Fd {
         Fd(self.network.borrow_mut().listen(address))
+    }
+
+    /// Closes a listening socket; connections that nobody has accepted break. No accept may be in flight on it.
+    pub fn close_listener(&self, fd: Fd) {
+        let closed = self.network.borrow_mut().close(fd.0);
+        assert_eq!(closed, Ok(()), "it listens");
+    }
+
+    /// How many ops the drivers have in flight: those whose last completion hasn't been delivered.
+    pub fn ops_in_flight(&self) -> usize {
+        let network = self.network.borrow();
+        let connects = network.events.values().filter(|it| matches!(it, Event::Connect { .. }));
+        network.in_flight.values().map(|count| *count as usize).sum::<usize>() + connects.count()
     }
 
     /// A peer connects to a listening socket. If nobody listens, the peer is reset at once.

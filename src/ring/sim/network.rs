@@ -273,6 +273,8 @@ impl Network {
         let Some(end) = self.ends.get_mut(&id) else { return };
         while end.arriving.front().is_some_and(|(time_ns, _)| *time_ns <= now_ns) {
             match end.arriving.pop_front().expect("just seen").1 {
+                // Nothing arrives behind bytes that a break has lost.
+                Segment::Bytes(_) if end.reset => {}
                 Segment::Bytes(bytes) => end.incoming.extend(bytes),
                 Segment::End => end.ended = true,
                 Segment::Reset => end.reset = true,

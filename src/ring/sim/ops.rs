@@ -115,7 +115,7 @@ impl Network {
         Ok(())
     }
 
-    fn close(&mut self, id: Id) -> Result<(), Errno> {
+    pub(super) fn close(&mut self, id: Id) -> Result<(), Errno> {
         let in_flight = self.in_flight.remove(&id).unwrap_or(0);
         assert_eq!(in_flight, 0, "a socket is closed when nothing is in flight on it");
         if let Some(listener) = self.listeners.remove(&id) {
