@@ -38,6 +38,8 @@ pub const INPUT_HIGH_BYTES: usize = 1024 * 1024;
 pub const INPUT_KEEP_BYTES: usize = 16 * 1024;
 /// How long a peer may take to end its side after we ended ours, in milliseconds.
 pub const LINGER_MS: u64 = 1000;
+/// How long a peer that we close may take none of the bytes that are left for it, in milliseconds.
+pub const FLUSH_STALL_MS: u64 = 10_000;
 /// How long a dial may take, in milliseconds.
 pub const DIAL_TIMEOUT_MS: u64 = 5000;
 /// The first pause before a client runtime dials again, in milliseconds.

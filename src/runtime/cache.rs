@@ -14,6 +14,7 @@ use crate::proto::resp::RequestParser;
 use crate::ring::{Driver, Received};
 use crate::store::batch::{Batch, Clients, Progress, Stop, Turn};
 use crate::store::clients::{Client, Delivery};
+use crate::store::shared::Upkeep;
 use crate::store::{Session, SharedStore};
 
 use super::RuntimeKind;
@@ -46,6 +47,8 @@ pub struct CacheState {
     active: bool,
     /// The maintenance timer is set.
     timed: bool,
+    /// Clients that went away while somebody held the store.
+    leaving: Vec<Session>,
     /// When the store was last told the process's figures, in monotonic milliseconds.
     figures_ms: u64,
 }
@@ -78,21 +81,33 @@ impl CacheTurn {
 /// Sources at or above this are places in the connection's input.
 const INPUT: u32 = 1 << 31;
 
-/// A client that has just connected.
-pub fn role(local: &mut Local, index: usize, peer: SocketAddr) -> Option<Role> {
+/// The answer to a client that has just connected.
+pub enum Join {
+    /// It is one of the store's.
+    Role(Role),
+    /// Somebody holds the store: ask again.
+    Later,
+    /// The worker is full.
+    Refused,
+}
+
+/// A client has just connected.
+pub fn join(local: &mut Local, index: usize, peer: SocketAddr) -> Join {
     let now_ms = local.now.unix_ms;
-    let connection = local.connections.next_id()?.bits();
+    let Some(id) = local.connections.next_id() else { return Join::Refused };
+    let connection = id.bits();
     let instance = local.instance_at(index);
     let listen = instance.config().listen;
-    let state = instance.cache.as_mut()?;
+    let Some(state) = instance.cache.as_mut() else { return Join::Refused };
+    let Some(mut held) = state.store.lock_now(now_ms) else { return Join::Later };
     let client = Client {
         connection,
         address: peer.to_string(),
         local_address: listen.map_or_else(String::new, |address| address.to_string()),
         ..Client::default()
     };
-    let session = state.store.connect(client, now_ms);
-    Some(Role::Cache(Box::new(CacheClient {
+    let session = held.connect(client);
+    Join::Role(Role::Cache(Box::new(CacheClient {
         session,
         parser: RequestParser::default(),
         parsed: 0,
@@ -111,6 +126,7 @@ pub fn state(placement: &super::Placement) -> Option<Box<CacheState>> {
         clients: Vec::new(),
         active: false,
         timed: false,
+        leaving: Vec::new(),
         figures_ms: 0,
     }))
 }
@@ -120,6 +136,18 @@ pub fn has_unrun(connection: &Connection) -> bool {
     match &connection.role {
         Role::Cache(client) => client.in_batch || client.full,
         _ => false,
+    }
+}
+
+/// Whether the batch has commands of a connection: then its bytes and its slot must stay.
+pub fn in_batch(connection: &Connection) -> bool {
+    matches!(&connection.role, Role::Cache(client) if client.in_batch)
+}
+
+/// Forgets what a connection that closes has read; commands that are in the batch still run.
+pub fn drop_input(connection: &mut Connection) {
+    if !in_batch(connection) {
+        connection.input = Vec::new();
     }
 }
 
@@ -144,9 +172,13 @@ pub fn on_received(local: &mut Local, driver: &mut dyn Driver, slot: u32, receiv
         input.reserve(expected.saturating_sub(input.len()).max(received.bytes as usize));
         input.extend_from_slice(driver.received(&received));
         driver.recycle(received);
-        if !client.full && !client.again {
+        let waits = client.full || client.again;
+        if !waits {
             parse_input(local, slot);
-        } else if input.len() > limits::INPUT_HIGH_BYTES {
+        }
+        let connection = local.connections.at(slot);
+        let unrun = if waits { connection.input.len() } else { parsed(connection) };
+        if unrun > limits::INPUT_HIGH_BYTES {
             local.pause(slot, Pause::BATCH);
         }
         return;
@@ -212,6 +244,11 @@ fn parse(local: &mut Local, slot: u32, source: u32, bytes: &[u8]) -> Progress {
     progress
 }
 
+/// Bytes of the input that are commands of the batch.
+fn parsed(connection: &Connection) -> usize {
+    if let Role::Cache(client) = &connection.role { client.parsed } else { 0 }
+}
+
 /// Forgets the part of the input that has run.
 fn drop_parsed(connection: &mut Connection) {
     let Connection { role: Role::Cache(client), input, .. } = connection else { return };
@@ -266,6 +303,7 @@ fn run_one(local: &mut Local, driver: &mut dyn Driver, index: usize) -> bool {
         done = state.batch.run(&mut held, &mut front);
         state.batch.account(&mut held, driver.precise_ns() - started_ns);
         deliveries.extend(held.take_deliveries());
+        state.leaving.drain(..).for_each(|mut session| held.disconnect(&mut session));
     }
     state.active = true;
     let clients = if done {
@@ -274,12 +312,8 @@ fn run_one(local: &mut Local, driver: &mut dyn Driver, index: usize) -> bool {
     } else {
         Vec::new()
     };
-    if !std::mem::replace(&mut state.timed, true) {
-        let runtime = local.instance_at(index).placement.id;
-        let event = TimerEvent::Maintain { runtime };
-        local.timers.insert(local.now, limits::CACHE_MAINTAIN_MS, event);
-    }
     local.instance_at(index).cache = Some(state);
+    maintain_soon(local, index);
     let mut stops = std::mem::take(&mut local.cache.stops);
     for (slot, stop) in stops.drain(..) {
         on_stop(local, driver, slot, stop);
@@ -295,19 +329,23 @@ fn run_one(local: &mut Local, driver: &mut dyn Driver, index: usize) -> bool {
 /// After a batch: what ran leaves the inputs, replies go out, and whoever had to wait goes on.
 fn settle(local: &mut Local, index: usize, mut clients: Vec<u32>) {
     for &slot in &clients {
-        let Some(connection) = local.connections.get_mut(slot) else { continue };
+        let connection = local.connections.at(slot);
         let Role::Cache(client) = &mut connection.role else { continue };
         client.in_batch = false;
+        if connection.ended {
+            leave(local, slot);
+            continue;
+        }
         let (again, full) = (std::mem::take(&mut client.again), client.full);
         if !full {
             drop_parsed(connection);
         }
         mark_dirty(local, slot);
-        let connection = local.connections.at(slot);
-        if again && !full && connection.phase == Phase::Open && !connection.input.is_empty() {
+        if again && !full && !local.connections.at(slot).input.is_empty() {
             parse_input(local, slot);
         }
         local.resume(slot, Pause::BATCH);
+        go_on(local, slot);
     }
     // The list goes back for its memory; a client that was parsed again is on the new one.
     if let Some(state) = local.instance_at(index).cache.as_mut()
@@ -362,27 +400,67 @@ fn on_stop(local: &mut Local, driver: &dyn Driver, slot: u32, stop: Stop) {
 
 /// Replies have gone out: commands that waited for that run in the next turn.
 pub fn on_outbox_low(local: &mut Local, slot: u32) {
-    let Some(connection) = local.connections.get_mut(slot) else { return };
-    let Role::Cache(client) = &mut connection.role else { return };
-    if std::mem::take(&mut client.full) {
-        parse_input(local, slot);
-        let connection = local.connections.at(slot);
-        if connection.read_ended && !has_unrun(connection) {
-            local.half_closed.push(slot);
-        }
+    if local.connections.get(slot).is_some_and(has_unrun) {
+        go_on(local, slot);
     }
 }
 
-/// A connection has ended.
+/// Commands that waited for room for their replies join the next batch when there is some, and a stream that has ended
+/// is looked at again when all of it has run. While a batch still holds the client, the batch's end does this.
+fn go_on(local: &mut Local, slot: u32) {
+    let connection = local.connections.at(slot);
+    let has_room = connection.outbox.is_below_low() && connection.phase == Phase::Open;
+    let Role::Cache(client) = &mut connection.role else { return };
+    if client.full && !client.in_batch && has_room {
+        client.full = false;
+        parse_input(local, slot);
+    }
+    let connection = local.connections.at(slot);
+    if connection.read_ended && !has_unrun(connection) {
+        local.half_closed.push(slot);
+    }
+}
+
+/// A connection has ended. If it has commands in the batch, it leaves when they have run.
 pub fn on_close(local: &mut Local, slot: u32) {
-    let now_ms = local.now.unix_ms;
+    if !in_batch(local.connections.at(slot)) {
+        leave(local, slot);
+    }
+}
+
+/// A connection that has ended leaves the store, and nothing here keeps it from closing any more.
+fn leave(local: &mut Local, slot: u32) {
     let connection = local.connections.at(slot);
     let index = connection.instance;
     let Role::Cache(client) = &mut connection.role else { return };
-    let mut session = client.session.clone();
-    if let Some(state) = local.instances[index].as_ref().and_then(|i| i.cache.as_ref()) {
-        state.store.disconnect(&mut session, now_ms);
+    client.parsed = 0;
+    connection.input = Vec::new();
+    let session = client.session.clone();
+    if let Some(state) = local.instance_at(index).cache.as_mut() {
+        state.leaving.push(session);
     }
+    all_left(local, index);
+    let connection = local.connections.at(slot);
+    if connection.phase == Phase::Flushing && !connection.dirty {
+        connection.dirty = true;
+        local.dirty.push(slot);
+    }
+    local.finish(slot);
+}
+
+/// Tells the store who has left. False, and tried again soon, while somebody holds it.
+pub fn all_left(local: &mut Local, index: usize) -> bool {
+    let now_ms = local.now.unix_ms;
+    let Some(state) = local.instance_at(index).cache.as_mut() else { return true };
+    if state.leaving.is_empty() {
+        return true;
+    }
+    let Some(mut held) = state.store.lock_now(now_ms) else {
+        maintain_soon(local, index);
+        return false;
+    };
+    state.leaving.drain(..).for_each(|mut session| held.disconnect(&mut session));
+    true
 }
 
 fn deliver(local: &mut Local, delivery: Delivery) {
@@ -395,24 +473,38 @@ fn deliver(local: &mut Local, delivery: Delivery) {
     }
 }
 
+/// Sets the timer for the regular work.
+fn maintain_soon(local: &mut Local, index: usize) {
+    let now = local.now;
+    let instance = local.instance_at(index);
+    let runtime = instance.placement.id;
+    if let Some(state) = instance.cache.as_mut()
+        && !std::mem::replace(&mut state.timed, true)
+    {
+        local.timers.insert(now, limits::CACHE_MAINTAIN_MS, TimerEvent::Maintain { runtime });
+    }
+}
+
 /// Regular work: expiry, merging, freeing; more often while there is something to do.
 pub fn maintain(local: &mut Local, runtime: RuntimeId) {
     let now = local.now;
-    let Some(instance) = local.instance(runtime) else { return };
-    let Some(state) = instance.cache.as_mut() else { return };
+    let Some(&index) = local.index.get(&runtime) else { return };
+    let Some(state) = local.instance_at(index).cache.as_mut() else { return };
     let due = now.monotonic_ms() >= state.figures_ms + limits::CACHE_FIGURES_MS;
     if due {
         state.figures_ms = now.monotonic_ms();
     }
-    let more = state.store.maintain(now.unix_ms, due.then(super::process::figures));
+    let upkeep = state.store.maintain(now.unix_ms, due.then(super::process::figures));
     let active = std::mem::take(&mut state.active);
-    let expiring = state.store.snapshot(now.unix_ms).expiring.iter().any(|count| *count > 0);
-    state.timed = more || active || expiring;
+    let soon = active || matches!(upkeep, Upkeep::Held | Upkeep::More);
+    state.timed = soon || upkeep == Upkeep::Expiries;
     if state.timed {
-        let soon = more || active;
         let pause_ms =
             if soon { limits::CACHE_MAINTAIN_MS } else { limits::CACHE_MAINTAIN_IDLE_MS };
         local.timers.insert(now, pause_ms, TimerEvent::Maintain { runtime });
+    }
+    if all_left(local, index) {
+        local.check_stopped(index);
     }
 }
 

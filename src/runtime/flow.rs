@@ -12,11 +12,13 @@ use crate::log::LogLevel;
 use crate::net::Outbox;
 use crate::ring::{Chunks, Errno, Fd, How, Op, OpKind, Token};
 
+use super::cache::Join;
 use super::connection::{Connection, Pause, Phase, Role};
+use super::instance::Stopping;
 use super::local::{Local, TimerEvent};
 use super::message::{FromWorker, ToWorker};
-use super::stats::StatsCell;
-use super::{Framing, RuntimeKind, cache, client, proxy, server};
+use super::stats::{Arrival, StatsCell};
+use super::{Framing, Placement, RuntimeKind, cache, client, proxy, server};
 
 impl Local {
     /// A connection in `phase`; nothing if the worker is full.
@@ -61,40 +63,41 @@ impl Local {
         let Some(instance) = self.instance(runtime).filter(|i| i.stopping.is_none()) else {
             return self.close_unowned(fd);
         };
-        let stats = &instance.placement.stats;
-        let load = |index: u8| {
-            let cell = stats.cell(index);
-            let arrived = cell.connections_total.load(std::sync::atomic::Ordering::Relaxed);
-            let under_way = instance.handed[usize::from(index)].saturating_sub(arrived);
-            cell.connections.load(std::sync::atomic::Ordering::Relaxed) + under_way
-        };
-        let all: u64 = instance.placement.workers.iter().map(|index| load(*index)).sum();
+        let Placement { stats, workers, .. } = &instance.placement;
+        let all: u64 = workers.iter().map(|index| stats.load(*index)).sum();
         let limit = u64::from(instance.config().max_connections);
         if limit > 0 && all >= limit {
             StatsCell::add(&instance.cell(worker).refused, 1);
             return self.close_unowned(fd);
         }
-        let target = instance.placement.workers.iter().copied().min_by_key(|index| load(*index));
+        let target = workers.iter().copied().min_by_key(|index| stats.load(*index));
         let target = target.unwrap_or(worker);
-        instance.handed[usize::from(target)] += 1;
+        let arrival = Arrival::new(stats, target);
         if target == worker {
-            self.adopt(runtime, fd, peer);
+            self.adopt(runtime, fd, peer, arrival);
         } else {
-            self.workers[usize::from(target)].send(ToWorker::Adopt { runtime, fd, peer });
+            self.workers[usize::from(target)].send(ToWorker::Adopt { runtime, fd, peer, arrival });
         }
     }
 
     /// Starts serving an accepted socket.
-    pub fn adopt(&mut self, runtime: RuntimeId, fd: Fd, peer: SocketAddr) {
-        let Some(&index) = self.index.get(&runtime) else {
+    pub fn adopt(&mut self, runtime: RuntimeId, fd: Fd, peer: SocketAddr, arrival: Arrival) {
+        let index = self.index.get(&runtime).copied();
+        let Some(index) = index.filter(|index| self.instance_at(*index).stopping.is_none()) else {
             return self.close_unowned(fd);
         };
         let role = match self.instance_at(index).config().kind {
-            RuntimeKind::Cache => cache::role(self, index, peer),
-            RuntimeKind::Proxy => Some(proxy::front_role()),
-            RuntimeKind::Server | RuntimeKind::Client => Some(Role::Server),
+            RuntimeKind::Cache => match cache::join(self, index, peer) {
+                Join::Role(role) => role,
+                Join::Refused => return self.close_unowned(fd),
+                Join::Later => {
+                    let adopt = ToWorker::Adopt { runtime, fd, peer, arrival };
+                    return self.workers[usize::from(self.worker)].send(adopt);
+                }
+            },
+            RuntimeKind::Proxy => proxy::front_role(),
+            RuntimeKind::Server | RuntimeKind::Client => Role::Server,
         };
-        let Some(role) = role else { return self.close_unowned(fd) };
         let worker = self.worker;
         let Some(slot) = self.insert_connection(index, Some(fd), peer, role) else {
             StatsCell::add(&self.instance_at(index).cell(worker).refused, 1);
@@ -189,15 +192,13 @@ impl Local {
 
     /// After the turn's handlers and commands: whoever has ended its stream and waits for nothing is closed.
     pub fn close_half_closed(&mut self) {
-        let mut slots = std::mem::take(&mut self.half_closed);
-        for slot in slots.drain(..) {
+        for slot in std::mem::take(&mut self.half_closed) {
             let Some(connection) = self.connections.get(slot) else { continue };
             let waits = connection.parked || cache::has_unrun(connection);
             if connection.phase == Phase::Open && connection.read_ended && !waits {
                 server::on_last_bytes(self, slot);
             }
         }
-        self.half_closed = slots;
     }
 
     /// A receive failed; `ENOBUFS` and a won cancel are not failures.
@@ -251,17 +252,12 @@ impl Local {
         let connection = self.connections.at(slot);
         let bytes = connection.outbox.bytes();
         if bytes > limits::OUTBOX_MAX_BYTES {
-            let (index, id) = (connection.instance, connection.id);
-            let worker = self.worker;
-            let instance = self.instance_at(index);
-            StatsCell::add(&instance.cell(worker).slow_closed, 1);
-            let config = instance.config_arc();
-            let text =
-                format!("connection {} closed: it doesn't read ({bytes} bytes wait)", id.bits());
-            self.log(LogLevel::Warn, &config.name, text);
-            return self.close_now(slot);
+            return self.close_slow(slot);
         }
-        if bytes > limits::OUTBOX_HIGH_BYTES && connection.paused & Pause::OUTBOX == 0 {
+        // A proxied half is read on: if its peer waits for us to read before it reads itself, both would wait forever.
+        let is_proxied = matches!(connection.role, Role::Front(_) | Role::Back(_));
+        let is_paused = is_proxied || connection.paused & Pause::OUTBOX != 0;
+        if bytes > limits::OUTBOX_HIGH_BYTES && !is_paused {
             self.pause(slot, Pause::OUTBOX);
         }
         let connection = self.connections.at(slot);
@@ -269,6 +265,19 @@ impl Local {
             connection.dirty = true;
             self.dirty.push(slot);
         }
+    }
+
+    /// Closes a connection whose peer doesn't read.
+    fn close_slow(&mut self, slot: u32) {
+        let worker = self.worker;
+        let connection = self.connections.at(slot);
+        let (index, id, bytes) = (connection.instance, connection.id, connection.outbox.bytes());
+        let instance = self.instance_at(index);
+        StatsCell::add(&instance.cell(worker).slow_closed, 1);
+        let config = instance.config_arc();
+        let text = format!("connection {} closed: it doesn't read ({bytes} bytes wait)", id.bits());
+        self.log(LogLevel::Warn, &config.name, text);
+        self.close_now(slot);
     }
 
     /// Turns what the turn appended into one send op per connection.
@@ -337,7 +346,12 @@ impl Local {
         match connection.phase {
             Phase::Open => {
                 connection.phase = Phase::Flushing;
-                connection.input = Vec::new();
+                cache::drop_input(connection);
+                let (id, left) = (connection.id, connection.outbox.bytes());
+                if left > 0 {
+                    let event = TimerEvent::Flush { connection: id, left };
+                    self.timers.insert(self.now, limits::FLUSH_STALL_MS, event);
+                }
                 self.end(slot);
                 if !self.connections.at(slot).dirty {
                     self.connections.at(slot).dirty = true;
@@ -349,10 +363,29 @@ impl Local {
         }
     }
 
+    /// Some time of closing has passed: a peer that has taken nothing of what was left is given up.
+    pub fn on_flush_timer(&mut self, id: ConnectionId, left: usize) {
+        let Some(slot) = self.connections.slot_of(id) else { return };
+        let connection = self.connections.at(slot);
+        if connection.phase != Phase::Flushing {
+            return;
+        }
+        let still = connection.outbox.bytes();
+        if still >= left {
+            return self.close_slow(slot);
+        }
+        let event = TimerEvent::Flush { connection: id, left: still };
+        self.timers.insert(self.now, limits::FLUSH_STALL_MS, event);
+    }
+
     /// Shuts our side, and waits a bounded time for the peer to end its own.
     fn linger(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
         let Some(fd) = connection.fd else { return self.close_now(slot) };
+        if cache::in_batch(connection) {
+            // There are replies to come.
+            return;
+        }
         if connection.read_ended {
             return self.close_now(slot);
         }
@@ -387,7 +420,7 @@ impl Local {
             _ => {}
         }
         connection.phase = Phase::Closing;
-        connection.input = Vec::new();
+        cache::drop_input(connection);
         let id = connection.id;
         if connection.in_flight > 0
             && let Some(fd) = connection.fd
@@ -404,10 +437,11 @@ impl Local {
         self.finish(slot);
     }
 
-    /// Closes the fd when nothing is in flight any more.
+    /// Closes the fd when nothing is in flight any more and no batch holds the connection.
     pub fn finish(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
-        if connection.phase != Phase::Closing || connection.in_flight > 0 {
+        let is_used = connection.in_flight > 0 || cache::in_batch(connection);
+        if connection.phase != Phase::Closing || is_used {
             return;
         }
         connection.phase = Phase::Closed;
@@ -467,20 +501,23 @@ impl Local {
         }
     }
 
-    /// Answers a stop when the last connection is gone and `on_stop` has ended.
+    /// Answers a stop when nothing is accepted, the last connection is gone and `on_stop` has ended.
     pub fn check_stopped(&mut self, index: usize) {
         let Some(instance) = self.instances[index].as_ref() else { return };
         let Some(stopping) = &instance.stopping else { return };
-        if !instance.members.is_empty() || stopping.handler {
+        if !instance.members.is_empty() || !instance.listeners.is_empty() || stopping.handler {
             return;
         }
-        let (id, request) = (instance.placement.id, stopping.request);
-        if let Some(timer) = stopping.timer {
+        if !cache::all_left(self, index) {
+            return;
+        }
+        let Some(instance) = self.instances[index].take() else { return };
+        self.index.remove(&instance.placement.id);
+        let Some(Stopping { requests, timer, .. }) = instance.stopping else { return };
+        if let Some(timer) = timer {
             self.timers.cancel(timer);
         }
-        self.instances[index] = None;
-        self.index.remove(&id);
-        if request != 0 {
+        for request in requests.into_iter().filter(|request| *request != 0) {
             self.control.send(FromWorker::Stopped { request });
         }
     }

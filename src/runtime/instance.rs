@@ -24,8 +24,6 @@ pub struct Instance {
     pub handlers: Handlers,
     /// Framed messages of this turn for its connections on other workers.
     pub relay: Vec<u8>,
-    /// Connections handed to each worker so far, by worker index; tells how many are under way.
-    pub handed: Vec<u64>,
     /// Someone watches its messages.
     pub observed: bool,
     /// It is stopping.
@@ -44,14 +42,16 @@ pub struct Listener {
     pub fd: Fd,
     /// An accept is in flight.
     pub accepting: bool,
-    /// The request to answer when it isn't any more.
-    pub ending: Option<u64>,
+    /// Nothing shall be accepted any more.
+    pub ending: bool,
+    /// The requests to answer when nothing is.
+    pub unlistens: Vec<u64>,
 }
 
 /// A stop under way.
 pub struct Stopping {
-    /// The request to answer.
-    pub request: u64,
+    /// The requests to answer.
+    pub requests: Vec<u64>,
     /// `on_stop` still runs.
     pub handler: bool,
     /// When to close by force.
@@ -60,7 +60,7 @@ pub struct Stopping {
 
 impl Instance {
     /// For a placement on this worker.
-    pub fn new(placement: Placement, workers: usize) -> Instance {
+    pub fn new(placement: Placement) -> Instance {
         let cache = super::cache::state(&placement);
         Instance {
             placement,
@@ -68,7 +68,6 @@ impl Instance {
             listeners: Vec::new(),
             handlers: Handlers::default(),
             relay: Vec::new(),
-            handed: vec![0; workers],
             observed: false,
             stopping: None,
             dialler: Dialler::default(),

@@ -29,6 +29,8 @@ pub enum TimerEvent {
     DialTimeout { connection: ConnectionId },
     /// A peer doesn't end its side after we ended ours.
     Linger { connection: ConnectionId },
+    /// A connection that closes had so many bytes left to send.
+    Flush { connection: ConnectionId, left: usize },
     /// A runtime that stops has waited long enough for its connections.
     DrainEnds { runtime: RuntimeId },
     /// A cache's regular work: expiry, merging, freeing.
@@ -94,6 +96,12 @@ impl Local {
     /// The instance at an index that a live connection holds.
     pub fn instance_at(&mut self, index: usize) -> &mut Instance {
         self.instances[index].as_mut().expect("an instance outlives its connections")
+    }
+
+    /// Whether a shutdown is complete: every runtime has stopped and the last closes are submitted.
+    pub fn has_ended(&self) -> bool {
+        let is_empty = self.connections.is_empty() && self.instances.iter().all(Option::is_none);
+        self.ending && is_empty && self.ops.is_empty()
     }
 
     /// Closes a socket that never became a connection.

@@ -17,6 +17,7 @@ use crate::lua::{AppSource, Definitions, Reply};
 use crate::ring::{Fd, Wake};
 
 use super::Placement;
+use super::stats::Arrival;
 
 /// From the control thread (or another worker) to a worker.
 pub enum ToWorker {
@@ -36,7 +37,7 @@ pub enum ToWorker {
     /// Stop accepting from this fd; answer [`FromWorker::Unlistened`] when nothing is in flight on it.
     Unlisten { request: u64, runtime: RuntimeId },
     /// An accepted connection, handed over by the accepting worker.
-    Adopt { runtime: RuntimeId, fd: Fd, peer: SocketAddr },
+    Adopt { runtime: RuntimeId, fd: Fd, peer: SocketAddr, arrival: Arrival },
     /// Close one connection after its last bytes.
     CloseConnection { connection: ConnectionId },
     /// Close the runtime's connections after at most `drain_ms`, run `on_stop`, answer [`FromWorker::Stopped`].

@@ -14,6 +14,9 @@ impl Local {
     /// Serves a runtime, or takes its changed fields and its app's new handlers. Its connections stay.
     pub fn place(&mut self, placement: Placement) {
         let id = placement.id;
+        if self.ending {
+            return;
+        }
         let app = placement.app.map(|(app, _)| app);
         let handlers = self.handlers_of(app, id);
         if let Some(instance) = self.instance(id) {
@@ -26,7 +29,7 @@ impl Local {
             return;
         }
         let kind = placement.config.kind;
-        let mut instance = Instance::new(placement, self.workers.len());
+        let mut instance = Instance::new(placement);
         instance.handlers = handlers;
         let index = match self.instances.iter().position(Option::is_none) {
             Some(free) => {
@@ -63,7 +66,12 @@ impl Local {
                 format!("a listener for runtime {} that isn't here", runtime.0),
             );
         };
-        instance.listeners.push(Listener { fd, accepting: true, ending: None });
+        instance.listeners.push(Listener {
+            fd,
+            accepting: true,
+            ending: false,
+            unlistens: Vec::new(),
+        });
         self.accept_on(runtime, fd);
     }
 
@@ -82,9 +90,8 @@ impl Local {
             return;
         };
         instance.listeners[at].accepting = false;
-        if let Some(request) = instance.listeners[at].ending {
-            instance.listeners.remove(at);
-            return self.control.send(FromWorker::Unlistened { request });
+        if instance.listeners[at].ending {
+            return self.listener_ended(runtime, at);
         }
         match error {
             None | Some(Errno(libc::ECANCELED | libc::ECONNABORTED | libc::EINTR)) => {
@@ -117,36 +124,61 @@ impl Local {
         }
     }
 
+    /// Nothing accepts from a listener any more: whoever waited for its runtime's last one is told.
+    fn listener_ended(&mut self, runtime: RuntimeId, at: usize) {
+        let Some(&index) = self.index.get(&runtime) else { return };
+        let listeners = &mut self.instance_at(index).listeners;
+        let ended = listeners.remove(at);
+        let waits = |request: &u64| listeners.iter().any(|other| other.unlistens.contains(request));
+        let answers: Vec<u64> =
+            ended.unlistens.into_iter().filter(|request| !waits(request)).collect();
+        for request in answers {
+            self.control.send(FromWorker::Unlistened { request });
+        }
+        self.check_stopped(index);
+    }
+
     /// Stops accepting; answers when the kernel doesn't use the listeners any more.
     pub fn unlisten(&mut self, request: u64, runtime: RuntimeId) {
+        if !self.end_listeners(runtime, Some(request)) {
+            self.control.send(FromWorker::Unlistened { request });
+        }
+    }
+
+    /// Cancels a runtime's accepts. Tells whether there is something to wait for.
+    fn end_listeners(&mut self, runtime: RuntimeId, request: Option<u64>) -> bool {
         let mut cancels = Vec::new();
-        let mut answered = true;
-        if let Some(instance) = self.instance(runtime) {
-            instance.listeners.retain(|listener| listener.accepting);
-            for listener in &mut instance.listeners {
-                answered = false;
-                listener.ending = Some(request);
+        let Some(instance) = self.instance(runtime) else { return false };
+        instance.listeners.retain(|listener| listener.accepting);
+        for listener in &mut instance.listeners {
+            listener.unlistens.extend(request);
+            if !std::mem::replace(&mut listener.ending, true) {
                 cancels.push(accept_owner(runtime, listener.fd));
             }
         }
+        let waits = !instance.listeners.is_empty();
         for owner in cancels {
             self.ops.push(Op::Cancel {
                 target: Token::new(OpKind::Accept, owner),
                 token: Token::new(OpKind::Cancel, owner),
             });
         }
-        if answered {
-            self.control.send(FromWorker::Unlistened { request });
-        }
+        waits
     }
 
-    /// Stops a runtime: `on_stop` first, then its connections, each after its last bytes.
+    /// Stops a runtime: accepting at once, then `on_stop`, then its connections, each after its last bytes. A second
+    /// stop of the same runtime can only shorten the first one's time.
     pub fn stop(&mut self, request: u64, runtime: RuntimeId, drain_ms: u64) {
         let now = self.now;
         let Some(&index) = self.index.get(&runtime) else {
             return self.control.send(FromWorker::Stopped { request });
         };
         let timer = self.timers.insert(now, drain_ms, TimerEvent::DrainEnds { runtime });
+        if let Some(stopping) = &mut self.instance_at(index).stopping {
+            stopping.requests.push(request);
+            return;
+        }
+        self.end_listeners(runtime, None);
         let app = self.instance_at(index).app();
         let handler = self.instance_at(index).handlers.has(Handlers::ON_STOP);
         let vm = app.and_then(|app| self.apps.running_vm(app));
@@ -159,7 +191,7 @@ impl Local {
         };
         let instance = self.instance_at(index);
         let waits = drain_ms > 0 && instance.config().kind == RuntimeKind::Proxy;
-        instance.stopping = Some(Stopping { request, handler, timer: Some(timer) });
+        instance.stopping = Some(Stopping { requests: vec![request], handler, timer: Some(timer) });
         if !handler && !waits {
             self.close_members(index, false);
         }

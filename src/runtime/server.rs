@@ -168,7 +168,11 @@ impl Local {
     pub fn deliver(&mut self, index: usize, to: Recipients, framed: &[u8]) -> u64 {
         if let Recipients::One(id) = to {
             let slot = self.connections.slot_of(id);
-            let slot = slot.filter(|slot| self.connections.at(*slot).instance == index);
+            let slot = slot.filter(|slot| {
+                let connection = self.connections.at(*slot);
+                connection.instance == index
+                    && matches!(connection.role, Role::Server | Role::Client)
+            });
             return slot.map_or(0, |slot| u64::from(self.send(slot, framed)));
         }
         let except = if let Recipients::AllBut(id) = to { Some(id) } else { None };

@@ -1,5 +1,6 @@
 //! A runtime's counters: one cell per worker, written by that worker only, summed by whoever asks.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What one worker counts for one runtime. On its own cache lines, so that workers don't slow each other down.
@@ -24,6 +25,8 @@ pub struct StatsCell {
     pub slow_closed: AtomicU64,
     /// Errors of the runtime's handlers.
     pub script_errors: AtomicU64,
+    /// Accepted connections on their way to this worker; the one counter that others write too, see [`Arrival`].
+    arriving: AtomicU64,
     /// client: connected now (0 or 1); proxy: backend connections open now.
     pub upstream_connections: AtomicU64,
     /// client, proxy: failed dials.
@@ -42,6 +45,27 @@ impl StatsCell {
     }
 }
 
+/// An accepted connection on its way to a worker: it counts there as one until it has arrived, or was lost.
+#[derive(Debug)]
+pub struct Arrival {
+    stats: Arc<RuntimeStats>,
+    worker: u8,
+}
+
+impl Arrival {
+    /// A connection sets out.
+    pub fn new(stats: &Arc<RuntimeStats>, worker: u8) -> Arrival {
+        stats.cell(worker).arriving.fetch_add(1, Ordering::Relaxed);
+        Arrival { stats: Arc::clone(stats), worker }
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        self.stats.cell(self.worker).arriving.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The cells of one runtime.
 #[derive(Debug)]
 pub struct RuntimeStats {
@@ -57,6 +81,12 @@ impl RuntimeStats {
     /// The cell that worker `index` writes.
     pub fn cell(&self, index: u8) -> &StatsCell {
         &self.cells[usize::from(index)]
+    }
+
+    /// The connections that worker `index` has or is about to have.
+    pub fn load(&self, index: u8) -> u64 {
+        let cell = self.cell(index);
+        cell.connections.load(Ordering::Relaxed) + cell.arriving.load(Ordering::Relaxed)
     }
 
     /// A counter summed over the workers: `stats.sum(|cell| &cell.messages)`.

@@ -41,6 +41,19 @@ pub struct Held<'a> {
     was_panicking: bool,
 }
 
+/// What [`SharedStore::maintain`] leaves to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upkeep {
+    /// Nothing was done: somebody held the store.
+    Held,
+    /// There is more to do soon.
+    More,
+    /// Some keys will expire.
+    Expiries,
+    /// Nothing.
+    Done,
+}
+
 /// A store's figures at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -92,6 +105,11 @@ impl SharedStore {
     pub fn try_lock(&self, now_ms: u64) -> Option<Held<'_>> {
         let guard = self.store.try_lock_for(Duration::from_micros(STORE_LOCK_WAIT_US))?;
         Some(self.hold(guard, now_ms))
+    }
+
+    /// Takes the lock if nobody has it: for work that can as well be done later.
+    pub fn lock_now(&self, now_ms: u64) -> Option<Held<'_>> {
+        Some(self.hold(self.store.try_lock()?, now_ms))
     }
 
     /// Takes the lock.
@@ -146,12 +164,19 @@ impl SharedStore {
         self.lock(now_ms).disconnect(session);
     }
 
-    /// Housekeeping, to be called some ten times a second by one worker: expiry, memory, rates. True if there is more
-    /// to do soon. `process` is what INFO says about memory and CPU time.
-    pub fn maintain(&self, now_ms: u64, process: Option<Process>) -> bool {
-        let more = self.lock(now_ms).maintain(process);
+    /// Housekeeping, to be called some ten times a second by one worker: expiry, memory, rates. Nothing is done while
+    /// somebody holds the store. `process` is what INFO says about memory and CPU time.
+    pub fn maintain(&self, now_ms: u64, process: Option<Process>) -> Upkeep {
+        let Some(mut held) = self.lock_now(now_ms) else { return Upkeep::Held };
+        let more = held.maintain(process);
+        let expires = held.keyspace.databases().iter().any(|database| database.expiring() > 0);
+        drop(held);
         drop(self.take_garbage());
-        more
+        match (more, expires) {
+            (true, _) => Upkeep::More,
+            (false, true) => Upkeep::Expiries,
+            (false, false) => Upkeep::Done,
+        }
     }
 
     /// What commands removed and is slow to free. Dropping it may take seconds after a large FLUSHALL, so whoever has a
