@@ -7,6 +7,8 @@ mod thread;
 mod turn;
 
 #[cfg(test)]
+mod sim_tests;
+#[cfg(test)]
 mod tests;
 
 pub use crate::runtime::message::{self, FromWorker, Inbox, Recipients, ToWorker};

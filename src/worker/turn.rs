@@ -103,12 +103,14 @@ impl Worker {
         self.local.flush();
         self.rearm_starved();
         self.local.close_drained();
-        Ok(!(self.local.ending && self.local.connections.is_empty() && self.local.ops.is_empty()))
+        Ok(!self.local.has_ended())
     }
 
     /// How long the next wait may last.
     fn wait(&self, wait_max: Wait) -> Wait {
-        if self.local.apps.have_work() || self.local.cache.has_work() {
+        let local = &self.local;
+        let is_left = !local.dirty.is_empty() || !local.half_closed.is_empty();
+        if local.apps.have_work() || local.cache.has_work() || is_left {
             return Wait::No;
         }
         let limit = if let Wait::Until(limit) = wait_max { Some(limit) } else { None };
@@ -265,6 +267,7 @@ impl Worker {
                     local.close_now(slot);
                 }
             }
+            TimerEvent::Flush { connection, left } => local.on_flush_timer(connection, left),
             TimerEvent::DrainEnds { runtime } => local.on_drain_end(runtime),
             TimerEvent::Maintain { runtime } => cache::maintain(local, runtime),
             TimerEvent::AcceptAgain { runtime } => local.accept_again(runtime),
@@ -309,7 +312,9 @@ fn on_message(local: &mut Local, message: ToWorker) {
         }
         ToWorker::Listen { runtime, fd } => local.listen(runtime, fd),
         ToWorker::Unlisten { request, runtime } => local.unlisten(request, runtime),
-        ToWorker::Adopt { runtime, fd, peer } => local.adopt(runtime, fd, peer),
+        ToWorker::Adopt { runtime, fd, peer, arrival } => {
+            local.adopt(runtime, fd, peer, arrival);
+        }
         ToWorker::Stop { request, runtime, drain_ms } => local.stop(request, runtime, drain_ms),
         ToWorker::Send { request, runtime, to, bytes } => {
             let count = local.send_to(runtime, to, &bytes);
