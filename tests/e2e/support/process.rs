@@ -103,13 +103,14 @@ impl Drop for Process {
     fn drop(&mut self) {
         // The group: what it started ends with it.
         signal("KILL", &format!("-{}", self.id()));
+        drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
 /// Sends a signal to a process, or with a minus to a group; it may have ended.
 pub fn signal(name: &str, target: &str) {
-    let script = format!("kill -{name} -- {target} 2>/dev/null");
+    let script = format!("kill -s {name} -- {target} 2>/dev/null");
     drop(Command::new("sh").args(["-c", &script]).status());
 }
 
