@@ -100,7 +100,8 @@ fn turn_until_end<C: Clients>(
     let started = options.foreground.as_ref().map(|path| foreground::start(turns.manager(), path));
     let broken =
         |error: io::Error| OperatorError::failed(format!("the control ring broke: {error}"));
-    while turns.turn().map_err(broken)? {
+    loop {
+        // Before the turn: a file that isn't there is known at once, and nothing else would end the wait.
         if let Some(failed) = started.as_ref().and_then(foreground::Started::take_failure) {
             turns.manager().shut_down(0);
             while turns.turn().map_err(broken)? {}
@@ -109,8 +110,10 @@ fn turn_until_end<C: Clients>(
         if let Some(started) = &started {
             started.show(turns.manager());
         }
+        if !turns.turn().map_err(broken)? {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// What lives beside the loop.

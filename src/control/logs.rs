@@ -114,7 +114,7 @@ impl Entry {
     pub fn to_json(&self) -> Value {
         json!({
             "number": self.number,
-            "unix_ms": self.record.unix_ms,
+            "time_ms": self.record.unix_ms,
             "level": level_name(self.record.level),
             "source": self.record.source,
             "text": self.record.text,

@@ -141,37 +141,37 @@ impl Manager {
         self.backends_with(config, &[])
     }
 
-    /// The same while `others` are about to run: a backend may be one of them.
+    /// The same while others are about to listen at `soon`: a backend may be one of them.
     pub(super) fn backends_with(
         &self,
         config: &RuntimeConfig,
-        others: &[Arc<RuntimeConfig>],
+        soon: &[(&str, SocketAddr)],
     ) -> Vec<Backend> {
         if config.kind == RuntimeKind::Client {
             let target = config.target.iter();
-            return target.map(|target| self.backend(target, target, others)).collect();
+            return target.map(|target| self.backend(target, target, soon)).collect();
         }
         let parts = config.backends.iter().map(|backend| backend_parts(backend));
-        parts.map(|(name, address)| self.backend(name, address, others)).collect()
+        parts.map(|(name, address)| self.backend(name, address, soon)).collect()
     }
 
-    fn backend(&self, name: &str, address: &str, others: &[Arc<RuntimeConfig>]) -> Backend {
+    fn backend(&self, name: &str, address: &str, soon: &[(&str, SocketAddr)]) -> Backend {
         let addresses = match address.parse::<Target>() {
             Ok(target) => match target.literal() {
                 Some(literal) => vec![literal],
                 None => self.names.found.get(&target).cloned().unwrap_or_default(),
             },
-            Err(_) => self.address_of(address, others).into_iter().collect(),
+            Err(_) => self.address_of(address, soon).into_iter().collect(),
         };
         Backend { name: name.to_owned(), addresses }
     }
 
     /// Where a runtime can be reached from this machine.
-    fn address_of(&self, name: &str, others: &[Arc<RuntimeConfig>]) -> Option<SocketAddr> {
-        let soon = others.iter().find(|other| other.name == name).and_then(|other| other.listen);
+    fn address_of(&self, name: &str, soon: &[(&str, SocketAddr)]) -> Option<SocketAddr> {
+        let soon = soon.iter().find(|(other, _)| *other == name).map(|(_, address)| *address);
         let bound = self.listeners.of(name).map(|(address, _)| address);
         let configured = || self.runtimes.get(name)?.config.listen;
-        let known = soon.filter(|address| address.port() != 0).or(bound).or_else(configured);
+        let known = soon.or(bound).or_else(configured);
         let address = known.filter(|address| address.port() != 0)?;
         Some(SocketAddr::new(reachable(address.ip()), address.port()))
     }

@@ -6,6 +6,7 @@
 //! Must not know: how a file is evaluated.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::app::{App, read_source};
@@ -35,6 +36,8 @@ struct Step {
     runs: bool,
     /// It was served before.
     ran: bool,
+    /// It was stopped by hand before a restart.
+    was_stopped: bool,
     workers: Vec<u8>,
     listener: NewListener,
 }
@@ -161,7 +164,7 @@ impl Manager {
         let workers = self.workers_for(&config, handlers, Some(&generation.workers));
         let listener =
             if runs { self.new_listener(generation, &config)? } else { NewListener::Same };
-        Ok(Step { config, runs, ran, workers, listener })
+        Ok(Step { config, runs, ran, was_stopped, workers, listener })
     }
 
     fn new_listener(
@@ -173,12 +176,14 @@ impl Manager {
         if self.listeners.has(&config.name, wanted) {
             return Ok(NewListener::Same);
         }
+        // Its owner is another runtime of this app that ends or moves away.
         let free = |owner: &str| {
             let runtime = self.runtimes.get(owner);
             let own = runtime.and_then(Runtime::app) == Some(generation.load.app.as_str());
-            let wants = |other: &&Arc<RuntimeConfig>| other.name == owner;
-            let still = generation.configs.iter().find(wants).and_then(|other| other.listen);
-            own && still != Some(wanted)
+            let after = generation.configs.iter().find(|other| other.name == owner);
+            let stays =
+                after.and_then(|other| other.listen).is_some_and(|a| self.listeners.has(owner, a));
+            own && !stays
         };
         match self.listeners.owner_of(wanted) {
             Some((owner, bound)) if bound == wanted && free(owner) => {
@@ -192,9 +197,14 @@ impl Manager {
     fn switch(&mut self, commit: Commit) {
         let mut placements: BTreeMap<u8, Vec<Placement>> = BTreeMap::new();
         let mut made = Vec::new();
+        let soon: Vec<(&str, SocketAddr)> = commit
+            .steps
+            .iter()
+            .filter_map(|step| Some((&*step.config.name, self.listens(step)?)))
+            .collect();
         for (index, step) in commit.steps.iter().enumerate().filter(|(_, step)| step.runs) {
             made.extend(self.ensure_runtime(&commit.generation, index));
-            let placement = self.placement_of(&commit, index);
+            let placement = self.placement_of(&commit, index, &soon);
             for worker in &step.workers {
                 placements.entry(*worker).or_default().push(placement.clone());
             }
@@ -248,18 +258,29 @@ impl Manager {
         made
     }
 
-    fn placement_of(&self, commit: &Commit, index: usize) -> Placement {
+    /// Where a runtime will listen.
+    fn listens(&self, step: &Step) -> Option<SocketAddr> {
+        let held = |owner: &str| self.listeners.of(owner).map(|(address, _)| address);
+        match &step.listener {
+            NewListener::Same => held(&step.config.name),
+            NewListener::Reserved(reserved) => Some(reserved.address()),
+            NewListener::From(owner) => held(owner),
+        }
+    }
+
+    fn placement_of(
+        &self,
+        commit: &Commit,
+        index: usize,
+        soon: &[(&str, SocketAddr)],
+    ) -> Placement {
         let step = &commit.steps[index];
         let mut config = (*step.config).clone();
-        config.listen = match &step.listener {
-            NewListener::Same => self.listeners.of(&config.name).map(|(address, _)| address),
-            NewListener::Reserved(reserved) => Some(reserved.address()),
-            NewListener::From(owner) => self.listeners.of(owner).map(|(address, _)| address),
-        };
+        config.listen = self.listens(step);
         let runtime = &self.runtimes[&config.name];
         Placement {
             id: runtime.id,
-            backends: self.backends_with(&config, &commit.generation.configs),
+            backends: self.backends_with(&config, soon),
             config: Arc::new(config),
             stats: Arc::clone(&runtime.stats),
             store: runtime.store.clone(),
@@ -276,7 +297,10 @@ impl Manager {
             let name = &step.config.name;
             if !self.runtimes.contains_key(name) {
                 let origin = origin(&commit.generation, index);
-                let runtime = self.new_runtime((*step.config).clone(), origin);
+                let mut runtime = self.new_runtime((*step.config).clone(), origin);
+                if step.was_stopped {
+                    runtime.status = Status::Stopped;
+                }
                 self.runtimes.insert(name.clone(), runtime);
             }
             let Some(runtime) = self.runtimes.get_mut(name) else { continue };

@@ -29,7 +29,9 @@ impl Listeners {
     /// # Errors
     /// Another runtime has it, or the system refuses it.
     pub fn bind(&mut self, owner: &str, wanted: SocketAddr) -> Result<SocketAddr, OperatorError> {
-        if let Some(held) = self.held.get(owner).filter(|held| held.wanted == wanted) {
+        if let Some(held) = self.held.get(owner)
+            && self.has(owner, wanted)
+        {
             return Ok(held.listener.address());
         }
         let taken = self.held.iter().find(|(_, held)| overlap(held.listener.address(), wanted));
@@ -73,14 +75,15 @@ impl Listeners {
         }
     }
 
-    /// Closes a runtime's listener and answers what was asked for: nothing may accept from it any more.
+    /// Closes a runtime's listener and answers its address: nothing may accept from it any more.
     pub fn close(&mut self, owner: &str) -> Option<SocketAddr> {
-        self.held.remove(owner).map(|held| held.wanted)
+        self.held.remove(owner).map(|held| held.listener.address())
     }
 
     /// Whether a runtime has just this.
     pub fn has(&self, owner: &str, wanted: SocketAddr) -> bool {
-        self.held.get(owner).is_some_and(|held| held.wanted == wanted)
+        let fits = |held: &Held| held.wanted == wanted || held.listener.address() == wanted;
+        self.held.get(owner).is_some_and(fits)
     }
 
     /// Gives a listener up without closing it: a worker that doesn't answer may still accept from its fd, whose number
@@ -96,10 +99,11 @@ impl Listeners {
         self.held.get(owner).map(|held| (held.listener.address(), held.listener.fd()))
     }
 
-    /// Which runtime listens on something that overlaps.
+    /// Which runtime listens on something that overlaps, and where.
     pub fn owner_of(&self, address: SocketAddr) -> Option<(&str, SocketAddr)> {
-        let mut held = self.held.iter().map(|(name, held)| (name.as_str(), held.wanted));
-        held.find(|(_, wanted)| overlap(*wanted, address))
+        let mut held =
+            self.held.iter().map(|(name, held)| (name.as_str(), held.listener.address()));
+        held.find(|(_, bound)| overlap(*bound, address))
     }
 }
 

@@ -342,3 +342,11 @@ impl Manager {
         }
     }
 }
+
+#[cfg(test)]
+impl Manager {
+    /// The numbers of what runs in VMs.
+    pub(super) fn streams_running(&self) -> Vec<u64> {
+        self.streams.running.keys().copied().collect()
+    }
+}
