@@ -161,16 +161,8 @@ impl Database {
 
     /// Makes the key that value, whatever it was.
     pub fn insert_value(&mut self, key: &[u8], hash: u64, value: Value, expiry: Expiry) {
-        let place = self.table.locate(key, hash);
-        let before = place.and_then(|place| self.table.entry(place).expires_ms());
-        let entry = EntryBox::new(key, value, expiry.of(before));
-        match place {
-            Some(place) => {
-                let old = self.table.replace(place, entry);
-                self.discard(old);
-            }
-            None => self.add(entry, hash),
-        }
+        let before = self.table.find(key, hash).and_then(Entry::expires_ms);
+        self.put(EntryBox::new(key, value, expiry.of(before)), hash);
     }
 
     fn add(&mut self, entry: EntryBox, hash: u64) {
@@ -194,11 +186,20 @@ impl Database {
     }
 
     /// Takes a key out with its value and expiry (RENAME, MOVE).
-    pub fn take(&mut self, key: &[u8], hash: u64, now_ms: u64) -> Option<(Value, Option<u64>)> {
+    pub fn take(&mut self, key: &[u8], hash: u64, now_ms: u64) -> Option<EntryBox> {
         let place = self.locate(key, hash, now_ms)?;
-        let entry = self.table.remove_at(place);
-        let expires_ms = entry.view().expires_ms();
-        Some((entry.into_value(), expires_ms))
+        Some(self.table.remove_at(place))
+    }
+
+    /// Puts a key in with its value and expiry, whatever was there.
+    pub fn put(&mut self, entry: EntryBox, hash: u64) {
+        match self.table.locate(entry.view().key(), hash) {
+            Some(place) => {
+                let old = self.table.replace(place, entry);
+                self.discard(old);
+            }
+            None => self.add(entry, hash),
+        }
     }
 
     /// Gives a key that expiry in milliseconds since the epoch, or none; whether it was there.

@@ -59,6 +59,8 @@ struct Header {
 const EXPIRES: u8 = 1;
 /// The string was changed in place (APPEND, SETRANGE): OBJECT ENCODING answers `raw` for it, whatever its length.
 const EDITED: u8 = 2;
+/// The string is a float's text (INCRBYFLOAT): OBJECT ENCODING doesn't answer `int` for it.
+const FLOAT: u8 = 4;
 const LONG_KEY: u16 = u16::MAX;
 const WORD: usize = 8;
 const ADDRESS_BITS: u32 = 48;
@@ -107,6 +109,18 @@ impl EntryBox {
     /// A look at it.
     pub fn view(&self) -> Entry<'_> {
         Entry { raw: self.0, owner: PhantomData }
+    }
+
+    /// The same entry under another key.
+    pub fn with_key(self, key: &[u8]) -> EntryBox {
+        let header = self.0.header();
+        let header = Header { key_len: short_len(key), ..header };
+        let value = self.0.value(self.0.header());
+        let entry = EntryBox(Raw::allocate(header, key, self.0.expires_ms(), value));
+        // The value, if it is a pointer, has moved.
+        self.0.free();
+        std::mem::forget(self);
+        entry
     }
 
     /// The value without its key.
@@ -198,6 +212,22 @@ impl<'a> Entry<'a> {
         self.raw.header().flags & EDITED != 0
     }
 
+    /// Whether the string was computed as a float.
+    pub fn is_float(self) -> bool {
+        self.raw.header().flags & FLOAT != 0
+    }
+
+    /// A copy under another key, with the expiry and a copy of the value.
+    pub fn copy_as(self, key: &[u8]) -> EntryBox {
+        let header = self.raw.header();
+        if header.encoding.is_outside() {
+            return EntryBox::new(key, self.value().to_value(), self.expires_ms());
+        }
+        let value = self.raw.value(header);
+        let header = Header { key_len: short_len(key), ..header };
+        EntryBox(Raw::allocate(header, key, self.expires_ms(), value))
+    }
+
     /// Whether freeing it takes long; see [`Value::is_big`].
     pub fn is_big(self) -> bool {
         self.raw.header().encoding.is_outside() && self.value().is_big()
@@ -271,7 +301,7 @@ impl<'a> EntryMut<'a> {
     #[inline]
     pub fn set_string(&mut self, value: &[u8]) -> Option<Value> {
         let header = self.raw().header();
-        let same_form = header.encoding == Encoding::Inline && header.flags & EDITED == 0;
+        let same_form = header.encoding == Encoding::Inline && header.flags & !EXPIRES == 0;
         if same_form && usize::from(header.value_len) == value.len() {
             self.raw().value_mut(header).copy_from_slice(value);
             return None;
@@ -286,6 +316,11 @@ impl<'a> EntryMut<'a> {
         let old = self.take_outside();
         self.reshape(Encoding::Inline, value.len()).copy_from_slice(value);
         old
+    }
+
+    /// Notes that the string is a float's text.
+    pub fn mark_float(&mut self) {
+        self.raw().add_flags(FLOAT);
     }
 
     /// Makes the value that number. Returns the old value if it lay outside of the entry.
@@ -432,7 +467,7 @@ impl Slot {
         let raw = self.raw();
         let header = raw.header();
         let raw = raw.reshape(expires_ms, header.encoding, usize::from(header.value_len));
-        raw.add_flags(header.flags & EDITED);
+        raw.add_flags(header.flags & !EXPIRES);
         self.set_address(raw);
     }
 
@@ -512,7 +547,7 @@ impl Raw {
             encoding,
             flags: if expires_ms.is_some() { EXPIRES } else { 0 },
             clock: 0,
-            key_len: key.len().min(usize::from(LONG_KEY)) as u16,
+            key_len: short_len(key),
             value_len: value.len() as u16,
         };
         Raw::allocate(header, key, expires_ms, value)
@@ -705,6 +740,11 @@ impl Header {
         let long = usize::from(self.key_len == LONG_KEY);
         WORD + WORD * (usize::from(self.flags & EXPIRES) + long)
     }
+}
+
+/// A key's length as the header has it.
+fn short_len(key: &[u8]) -> u16 {
+    key.len().min(usize::from(LONG_KEY)) as u16
 }
 
 fn layout(bytes: usize) -> Layout {

@@ -22,7 +22,10 @@ pub const COMMANDS: &[Command] = &[
     bitmap(("getbit", 3), READ_FAST, ("2.2.0", "Returns a bit of a string"), getbit),
     bitmap(("bitcount", -2), READ, ("2.6.0", "Counts the bits that are set"), bitcount),
     bitmap(("bitpos", -3), READ, ("2.8.7", "Finds the first bit that is set or clear"), bitpos),
+    row("bitmap", ("bitop", -4), WRITE, FROM_SECOND, ("2.6.0", "Combines strings bit by bit and keeps the result"), bitop),
 ];
+
+const FROM_SECOND: Keys = Keys { first: 2, last: -1, step: 1 };
 
 /// Byte and mask of a bit offset.
 fn bit_at(text: &[u8]) -> Result<(usize, u8), CommandError> {
@@ -89,14 +92,16 @@ impl Range {
         Ok(Range { start, end, in_bits })
     }
 
+    /// Whether both ends count from the string's end and are the wrong way round.
+    fn is_reversed(&self) -> bool {
+        self.start < 0 && self.end.is_some_and(|end| end < 0 && self.start > end)
+    }
+
     /// The first bit and the one behind the last in a string of so many bytes, if there are any.
     fn bits(&self, bytes: usize) -> Option<(usize, usize)> {
         let unit = if self.in_bits { 1 } else { 8 };
         let total = (bytes * 8 / unit) as i64;
         let end = self.end.unwrap_or(-1);
-        if self.start < 0 && end < 0 && self.start > end {
-            return None;
-        }
         let from_end =
             |index: i64| if index < 0 { index.saturating_add(total).max(0) } else { index };
         let (start, end) = (from_end(self.start), from_end(end).min(total - 1));
@@ -111,6 +116,7 @@ fn bitcount(call: &mut Call<'_>) -> CommandResult {
     }
     let range = Range::parse(args.from(2))?;
     let text = keyspace.database(session.database).string(args.at(1), *hash, *now_ms)?;
+    let text = text.filter(|_| !range.is_reversed());
     let count = text.map_or(0, |text| {
         range.bits(text.len()).map_or(0, |(start, end)| count_bits(&text, start, end))
     });
@@ -168,6 +174,56 @@ fn find_bit(bytes: &[u8], start: usize, end: usize, wanted: bool) -> Option<usiz
     Some(index * 8 + byte.leading_zeros() as usize).filter(|found| *found < end)
 }
 
+fn bitop(call: &mut Call<'_>) -> CommandResult {
+    let Call { keyspace, session, args, hash, now_ms, reply, .. } = call;
+    let (operation, sources) = (args.at(1), args.from(3));
+    let combine: fn(u8, u8) -> u8 = match operation {
+        _ if is(operation, "and") => |left, right| left & right,
+        _ if is(operation, "or") => |left, right| left | right,
+        _ if is(operation, "xor") => |left, right| left ^ right,
+        _ if is(operation, "not") => |left, _| !left,
+        _ => return Err(CommandError::Syntax),
+    };
+    if is(operation, "not") && sources.len() != 1 {
+        return Err(CommandError::Text("ERR BITOP NOT must be called with a single source key."));
+    }
+    let hasher = keyspace.hasher();
+    let database = keyspace.database(session.database);
+    let mut result: Option<Vec<u8>> = None;
+    for key in sources.iter() {
+        let text = database.string(key, hasher.hash(key), *now_ms)?;
+        let bytes = text.as_deref().unwrap_or_default();
+        result = Some(match result {
+            None => bytes.to_vec(),
+            Some(result) => combined(result, bytes, combine),
+        });
+    }
+    let mut result = result.unwrap_or_default();
+    if is(operation, "not") {
+        result.iter_mut().for_each(|byte| *byte = !*byte);
+    }
+    let (target, len) = (args.at(2), result.len());
+    if result.is_empty() {
+        keyspace.dirty += u64::from(database.delete(target, *hash, *now_ms));
+    } else {
+        database.set_string(target, *hash, b"", Expiry::Clear);
+        if let Some(mut entry) = database.string_mut(target, *hash, *now_ms)? {
+            entry.grow(len).copy_from_slice(&result);
+        }
+        keyspace.dirty += 1;
+    }
+    reply.integer(len as i64);
+    Ok(())
+}
+
+/// The shorter one goes on with zeros.
+fn combined(mut left: Vec<u8>, right: &[u8], combine: fn(u8, u8) -> u8) -> Vec<u8> {
+    left.resize(left.len().max(right.len()), 0);
+    let rest = right.iter().copied().chain(std::iter::repeat(0));
+    left.iter_mut().zip(rest).for_each(|(left, right)| *left = combine(*left, right));
+    left
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{Client, check};
@@ -193,6 +249,33 @@ mod tests {
             ("setbit k 0 2", "-ERR bit is not an integer or out of range"),
             ("rpush l a", ":1"),
             ("getbit l 0", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+        ]);
+    }
+
+    #[test]
+    fn operations() {
+        let mut client = Client::resp2();
+        client.run_words(&[&b"mset"[..], b"a", b"\xf0\x0f", b"b", b"\xff"]);
+        for (operation, result) in [
+            ("and d a b", &b"\xf0\x00"[..]),
+            ("or d a b", b"\xff\x0f"),
+            ("xor d a b", b"\x0f\x0f"),
+            ("xor d a b none", b"\x0f\x0f"),
+            ("not d a", b"\x0f\xf0"),
+            ("or a a", b"\xf0\x0f"),
+        ] {
+            assert_eq!(client.run(&format!("bitop {operation}")), ":2", "{operation}");
+            let target = operation.split(' ').nth(1).expect("a target");
+            let reply = client.run_words(&[b"get", target.as_bytes()]);
+            assert_eq!(reply, [b"$2\r\n", result, b"\r\n"].concat(), "{operation}");
+        }
+        client.check(&[
+            ("bitop or d none", ":0"),
+            ("exists d", ":0"),
+            ("bitop not d a b", "-ERR BITOP NOT must be called with a single source key."),
+            ("bitop what d a b", "-ERR syntax error"),
+            ("rpush l x", ":1"),
+            ("bitop or d l", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
         ]);
     }
 
@@ -230,6 +313,7 @@ mod tests {
             ("bitpos ones 0", ":16"),
             ("bitpos ones 0 0 -1", ":-1"),
             ("bitpos ones 0 0", ":16"),
+            ("bitpos ones 1 -3 -5", ":0"),
             ("bitpos none 0", ":0"),
             ("bitpos none 1", ":-1"),
             ("bitpos k 2", "-ERR The bit argument must be 1 or 0."),

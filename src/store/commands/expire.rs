@@ -43,7 +43,8 @@ impl Condition {
             } else if is(option, "lt") {
                 condition.if_earlier = true;
             } else {
-                let text = [b"ERR Unsupported option ", option].concat();
+                let shown = option.split(|byte| *byte == 0).next().unwrap_or_default();
+                let text = [b"ERR Unsupported option ", shown].concat();
                 return Err(CommandError::Owned(text));
             }
         }

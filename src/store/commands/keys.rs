@@ -5,8 +5,7 @@ use super::element_scan::Scan;
 use super::{Call, Command, CommandResult, Flags, Keys, collection, expire, object};
 use crate::limits::DATABASES;
 use crate::store::number::parse_integer;
-use crate::store::value::Value;
-use crate::store::{Args, CommandError, Database, Expiry, glob};
+use crate::store::{Args, CommandError, Database, glob};
 
 const fn keys(
     usage: (&'static str, i16),
@@ -113,8 +112,8 @@ fn rename_to(call: &mut Call<'_>, overwrite: bool) -> Result<bool, CommandError>
     if from == to || (!overwrite && database.contains(to, to_hash, *now_ms)) {
         return Ok(false);
     }
-    if let Some((value, expires_ms)) = database.take(from, *hash, *now_ms) {
-        database.insert_value(to, to_hash, value, Expiry::from(expires_ms));
+    if let Some(entry) = database.take(from, *hash, *now_ms) {
+        database.put(entry.with_key(to), to_hash);
     }
     keyspace.dirty += 1;
     Ok(true)
@@ -129,11 +128,15 @@ fn copy(call: &mut Call<'_>) -> CommandResult {
     }
     let to_hash = keyspace.hash(to);
     let found = keyspace.database(session.database).find(from, *hash, *now_ms);
-    let Some(copied) = found.map(|entry| (entry.value().to_value(), entry.expires_ms())) else {
+    let Some(copied) = found.map(|entry| entry.copy_as(to)) else {
         reply.integer(0);
         return Ok(());
     };
-    let inserted = place(keyspace.database(target), to, to_hash, *now_ms, replace, copied);
+    let database = keyspace.database(target);
+    let inserted = replace || !database.contains(to, to_hash, *now_ms);
+    if inserted {
+        database.put(copied, to_hash);
+    }
     keyspace.dirty += u64::from(inserted);
     reply.integer(i64::from(inserted));
     Ok(())
@@ -141,22 +144,6 @@ fn copy(call: &mut Call<'_>) -> CommandResult {
 
 const SAME_OBJECT: CommandError =
     CommandError::Text("ERR source and destination objects are the same");
-
-/// Puts a value with its expiry at a key, if that is free or may be replaced; whether it did.
-fn place(
-    database: &mut Database,
-    key: &[u8],
-    hash: u64,
-    now_ms: u64,
-    replace: bool,
-    (value, expires_ms): (Value, Option<u64>),
-) -> bool {
-    if !replace && database.contains(key, hash, now_ms) {
-        return false;
-    }
-    database.insert_value(key, hash, value, Expiry::from(expires_ms));
-    true
-}
 
 fn copy_options(args: Args<'_>, current: u8) -> Result<(u8, bool), CommandError> {
     let (mut target, mut replace) = (current, false);
@@ -202,9 +189,8 @@ fn move_key(call: &mut Call<'_>) -> CommandResult {
     let source = keyspace.database(session.database);
     let taken = if free { source.take(key, *hash, *now_ms) } else { None };
     let moved = taken.is_some();
-    if let Some((value, expires_ms)) = taken {
-        let expiry = Expiry::from(expires_ms);
-        keyspace.database(target).insert_value(key, *hash, value, expiry);
+    if let Some(entry) = taken {
+        keyspace.database(target).put(entry, *hash);
         keyspace.dirty += 1;
     }
     reply.integer(i64::from(moved));
@@ -374,6 +360,11 @@ mod tests {
             ("renamenx a a", ":0"),
             ("rename a c", "+OK"),
             ("ttl c", ":-1"),
+            ("append c 4", ":2"),
+            ("rename c d", "+OK"),
+            ("object encoding d", "$3 raw"),
+            ("copy d e", ":1"),
+            ("object encoding e", "$3 raw"),
         ]);
     }
 

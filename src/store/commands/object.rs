@@ -60,11 +60,7 @@ fn encoding_name(entry: Entry<'_>, _clock: u16) -> &'static str {
         ValueRef::Integer(_) => "int",
         ValueRef::Nothing => "embstr",
         ValueRef::String(_) if entry.is_edited() => "raw",
-        ValueRef::String(text)
-            if text.len() <= INTEGER_BYTES_MAX && parse_integer(text).is_some() =>
-        {
-            "int"
-        }
+        ValueRef::String(text) if !entry.is_float() && integer_of(text).is_some() => "int",
         ValueRef::String(text) if text.len() <= EMBEDDED_BYTES_MAX => "embstr",
         ValueRef::String(_) => "raw",
         ValueRef::List(list) => list.encoding(),
@@ -72,6 +68,11 @@ fn encoding_name(entry: Entry<'_>, _clock: u16) -> &'static str {
         ValueRef::Hash(hash) => hash.encoding(),
         ValueRef::SortedSet(set) => set.encoding(),
     }
+}
+
+/// The number that Redis would keep instead of this text.
+fn integer_of(text: &[u8]) -> Option<i64> {
+    if text.len() <= INTEGER_BYTES_MAX { parse_integer(text) } else { None }
 }
 
 fn frequency(call: &mut Call<'_>) -> CommandResult {
@@ -95,11 +96,22 @@ fn idle_time(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn reference_count(call: &mut Call<'_>) -> CommandResult {
-    match lookup(call, |_, _| ()) {
-        Some(()) => call.reply.integer(1),
+    match lookup(call, |entry, _| is_shared(entry)) {
+        Some(true) => call.reply.integer(i64::from(i32::MAX)),
+        Some(false) => call.reply.integer(1),
         None => call.reply.null(),
     }
     Ok(())
+}
+
+/// Whether Redis would keep the value as one of its shared small integers.
+fn is_shared(entry: Entry<'_>) -> bool {
+    let number = match entry.value() {
+        ValueRef::Integer(value) => Some(value),
+        ValueRef::String(text) if !entry.is_edited() && !entry.is_float() => integer_of(text),
+        _ => None,
+    };
+    number.is_some_and(|number| (0..10_000).contains(&number))
 }
 
 /// What `look` sees at the key in argument 2 and the access clock, which OBJECT doesn't touch.
@@ -129,6 +141,12 @@ mod tests {
             ("set k 01", "+OK"),
             ("object encoding k", "$6 embstr"),
             ("incr n", ":1"),
+            ("object encoding n", "$3 int"),
+            ("object refcount n", ":2147483647"),
+            ("incrbyfloat n 1", "$1 2"),
+            ("object encoding n", "$6 embstr"),
+            ("object refcount n", ":1"),
+            ("set n 2", "+OK"),
             ("object encoding n", "$3 int"),
             (&format!("set k {embedded}"), "+OK"),
             ("object encoding k", "$6 embstr"),

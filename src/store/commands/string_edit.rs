@@ -73,6 +73,9 @@ pub(super) fn incrbyfloat(call: &mut Call<'_>) -> CommandResult {
     };
     let sum = sum.ok_or(CommandError::Text("ERR increment would produce NaN or Infinity"))?.text();
     database.set_string(key, hash, sum.as_bytes(), Expiry::Keep);
+    if let Some(mut entry) = database.string_mut(key, hash, *now_ms)? {
+        entry.mark_float();
+    }
     keyspace.dirty += 1;
     reply.bulk(sum.as_bytes());
     Ok(())
