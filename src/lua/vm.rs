@@ -181,6 +181,11 @@ impl AppVm {
         found.map_or_else(Handlers::default, |bound| bound.handlers)
     }
 
+    /// Whether one of its definitions is this runtime; no other runtime's events may be passed to it.
+    pub fn is_bound(&self, runtime: RuntimeId) -> bool {
+        self.runtimes.iter().any(|bound| bound.id == runtime)
+    }
+
     /// The runtime starts.
     pub fn on_start(&mut self, runtime: RuntimeId) {
         self.push_for(runtime, kind::START, 0.0, 0, 0, &[]);

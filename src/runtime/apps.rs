@@ -75,6 +75,20 @@ impl Apps {
         self.slots[index].as_mut().map(|hosted| &mut hosted.vm)
     }
 
+    /// The generation that serves a runtime: the running one, or an older one whose definition of it is gone from the
+    /// file, until the runtime has stopped.
+    fn serving(&self, app: AppId, runtime: RuntimeId) -> Option<usize> {
+        let bound = |hosted: &Hosted| hosted.app == app && hosted.vm.is_bound(runtime);
+        self.find(|hosted| bound(hosted) && hosted.stage == Stage::Running)
+            .or_else(|| self.find(|hosted| bound(hosted) && hosted.stage != Stage::Prepared))
+    }
+
+    /// The VM of the generation that serves a runtime.
+    pub fn serving_vm(&mut self, app: AppId, runtime: RuntimeId) -> Option<&mut AppVm> {
+        let index = self.serving(app, runtime)?;
+        self.slots[index].as_mut().map(|hosted| &mut hosted.vm)
+    }
+
     /// A certain generation's VM.
     pub fn vm(&mut self, app: AppId, generation: u32) -> Option<&mut AppVm> {
         let index = self.generation(app, generation)?;
@@ -214,7 +228,7 @@ impl Local {
         for index in 0..self.apps.slots.len() {
             let Some(hosted) = &self.apps.slots[index] else { continue };
             let Stage::Draining { until_ms } = hosted.stage else { continue };
-            let idle = hosted.vm.waiting() == 0 && !hosted.vm.has_work();
+            let idle = hosted.vm.waiting() == 0 && !hosted.vm.has_work() && !self.serves(index);
             if !idle && now_ms < until_ms {
                 continue;
             }
@@ -227,6 +241,14 @@ impl Local {
             }
             self.control.send(FromWorker::GenerationEnded { app, generation });
         }
+    }
+
+    /// Whether a runtime that hasn't stopped yet has its handlers in this generation only.
+    fn serves(&self, hosted: usize) -> bool {
+        self.instances.iter().flatten().any(|instance| {
+            let app = instance.app();
+            app.and_then(|app| self.apps.serving(app, instance.placement.id)) == Some(hosted)
+        })
     }
 
     /// When a draining generation must end although something still waits in it.
@@ -251,17 +273,18 @@ impl Local {
 
     /// The handlers of a runtime in the generation that runs.
     pub fn handlers_of(&mut self, app: Option<AppId>, runtime: RuntimeId) -> Handlers {
-        let vm = app.and_then(|app| self.apps.running_vm(app));
+        let vm = app.and_then(|app| self.apps.serving_vm(app, runtime));
         vm.map_or(Handlers::default(), |vm| vm.handlers(runtime))
     }
 
-    /// The VM for an event of a connection: the running generation's, introduced to the connection if it is new to it.
+    /// The VM for an event of a connection: that of the generation that serves its runtime, introduced to the connection
+    /// if it is new to it.
     fn vm_of(&mut self, slot: u32) -> Option<(&mut AppVm, RuntimeId, ConnectionId)> {
         let connection = self.connections.at(slot);
         let (id, peer, seen) = (connection.id, connection.peer, connection.generation);
         let instance = self.instances[connection.instance].as_ref()?;
         let (app, runtime) = (instance.app()?, instance.placement.id);
-        let index = self.apps.running(app)?;
+        let index = self.apps.serving(app, runtime)?;
         let hosted = self.apps.slots[index].as_mut()?;
         if seen != hosted.generation {
             if seen == 0 {

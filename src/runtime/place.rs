@@ -181,7 +181,7 @@ impl Local {
         self.end_listeners(runtime, None);
         let app = self.instance_at(index).app();
         let handler = self.instance_at(index).handlers.has(Handlers::ON_STOP);
-        let vm = app.and_then(|app| self.apps.running_vm(app));
+        let vm = app.and_then(|app| self.apps.serving_vm(app, runtime));
         let handler = match vm {
             Some(vm) if handler => {
                 vm.on_stop(runtime);
