@@ -120,15 +120,23 @@ end
 local function new_globals()
   local globals = {}
   for _, name in ipairs {
-    "assert", "error", "getmetatable", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget", "rawlen", "rawset",
-    "select", "setmetatable", "tonumber", "tostring", "type", "unpack", "_VERSION",
+    -- stylua: ignore
+    "assert", "error", "getmetatable", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget",
+    "rawlen", "rawset", "select", "setmetatable", "tonumber", "tostring", "type", "unpack",
+    "_VERSION",
   } do
     globals[name] = _G[name]
   end
   for _, name in ipairs { "string", "table", "math", "bit" } do
     globals[name] = copy(_G[name])
   end
-  globals.os = { time = os.time, date = os.date, clock = os.clock, difftime = os.difftime, getenv = os.getenv }
+  globals.os = {
+    time = os.time,
+    date = os.date,
+    clock = os.clock,
+    difftime = os.difftime,
+    getenv = os.getenv,
+  }
   globals.coroutine = copy(coroutines)
   globals.xpcall = guarded_xpcall
   globals.load = function(text, chunk, _, env)

@@ -20,7 +20,10 @@ refused. Everything listens on 127.0.0.1 unless the port says otherwise: -p 0.0.
     { "socketley create server chat -p 9000 -s", "relay lines between clients" },
     { "socketley create server echo -p 9000 --lua example.lua -s", "a scripted server" },
     { "socketley create cache db -p 6379 --resp -s", "a Redis-compatible cache" },
-    { "socketley create proxy gw -p 8080 --protocol tcp --backend 127.0.0.1:9000 -s", "a TCP proxy" },
+    {
+      "socketley create proxy gw -p 8080 --protocol tcp --backend 127.0.0.1:9000 -s",
+      "a TCP proxy",
+    },
     { "socketley create client up -t 127.0.0.1:9000 -s", "a client that reconnects" },
   },
   run = function(a, out)

@@ -12,12 +12,30 @@ changed scripts on SIGHUP.
 Socket, state and logs are in $SOCKETLEY_HOME if that is set; else in $XDG_RUNTIME_DIR and
 $XDG_STATE_HOME, or /run and /var/lib for root.]],
   args = {
-    { name = "action", optional = true, values = { "stop" }, help = "stop: drain and end the daemon that runs" },
+    {
+      name = "action",
+      optional = true,
+      values = { "stop" },
+      help = "stop: drain and end the daemon that runs",
+    },
   },
   flags = {
-    { name = "workers", type = "integer", value = "N", help = "Worker threads (default: one per core)" },
-    { name = "sqpoll", type = "boolean", help = "Let a kernel thread poll the rings: less latency, much more CPU" },
-    { name = "supervise", type = "boolean", help = "Restart the daemon from its state when it crashes" },
+    {
+      name = "workers",
+      type = "integer",
+      value = "N",
+      help = "Worker threads (default: one per core)",
+    },
+    {
+      name = "sqpoll",
+      type = "boolean",
+      help = "Let a kernel thread poll the rings: less latency, much more CPU",
+    },
+    {
+      name = "supervise",
+      type = "boolean",
+      help = "Restart the daemon from its state when it crashes",
+    },
     {
       name = "log-level",
       value = "LEVEL",
@@ -25,7 +43,12 @@ $XDG_STATE_HOME, or /run and /var/lib for root.]],
       default = "info",
       help = "The least important lines to log",
     },
-    { name = "drain", type = "duration", value = "TIME", help = "With stop: how long connections may take to end" },
+    {
+      name = "drain",
+      type = "duration",
+      value = "TIME",
+      help = "With stop: how long connections may take to end",
+    },
   },
   examples = {
     { "socketley daemon &", "start it in the background" },

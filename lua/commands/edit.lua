@@ -6,7 +6,8 @@ return {
   name = "edit",
   summary = "Change a runtime's fields",
   description = [[
-Only what is named changes. A runtime that an app's file defines is edited in that file; the error says where.]],
+Only what is named changes. A runtime that an app's file defines is edited in that file; the error
+says where.]],
   args = { { name = "name", help = "The runtime", complete = "runtime" } },
   fields = "edit",
   examples = {
@@ -17,8 +18,7 @@ Only what is named changes. A runtime that an app's file defines is edited in th
     if next(a.fields or {}) == nil then
       return out:error {
         message = "nothing to change",
-        hint = "name a field, as in `socketley edit " .. a.name
-          .. " --max-connections 500`; see `socketley edit --help`",
+        hint = "name a field, as in --max-connections 500; see `socketley edit --help`",
         exit_code = 2,
       }
     end

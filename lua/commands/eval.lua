@@ -36,7 +36,13 @@ from the standard input.]],
     },
   },
   flags = {
-    { name = "app", short = "a", value = "NAME", help = "An app or runtime to run it in", complete = "runtime" },
+    {
+      name = "app",
+      short = "a",
+      value = "NAME",
+      help = "An app or runtime to run it in",
+      complete = "runtime",
+    },
     { name = "console", type = "boolean", hidden = true, help = "Answer as the console needs it" },
   },
   examples = {
@@ -51,7 +57,11 @@ from the standard input.]],
       return out:error(err)
     end
     if a.console then
-      return out:json { text = value.text, incomplete = value.incomplete, degraded = degraded(a.app) }
+      return out:json {
+        text = value.text,
+        incomplete = value.incomplete,
+        degraded = degraded(a.app),
+      }
     elseif value.incomplete then
       return out:error { message = "the code isn't complete: " .. code, exit_code = 2 }
     elseif value.text ~= "" then

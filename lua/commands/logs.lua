@@ -23,11 +23,30 @@ end
 return {
   name = "logs",
   summary = "Show log lines of the daemon, a runtime or an app",
-  args = { { name = "name", optional = true, help = "A runtime or app (default: all)", complete = "runtime" } },
+  args = {
+    {
+      name = "name",
+      optional = true,
+      help = "A runtime or app (default: all)",
+      complete = "runtime",
+    },
+  },
   flags = {
     { name = "follow", short = "f", type = "boolean", help = "Go on with new lines until Ctrl-C" },
-    { name = "tail", short = "n", type = "integer", value = "N", default = 100, help = "The last N lines" },
-    { name = "since", type = "duration", value = "TIME", help = "Only lines of the last TIME: 10m, 2h" },
+    {
+      name = "tail",
+      short = "n",
+      type = "integer",
+      value = "N",
+      default = 100,
+      help = "The last N lines",
+    },
+    {
+      name = "since",
+      type = "duration",
+      value = "TIME",
+      help = "Only lines of the last TIME: 10m, 2h",
+    },
   },
   format = true,
   examples = {

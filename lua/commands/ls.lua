@@ -3,7 +3,8 @@
 return {
   name = "ls",
   summary = "List all runtimes",
-  description = "A runtime that doesn't do its job is shown as degraded, and the reason stands below the table.",
+  description = [[
+A runtime that doesn't do its job is shown as degraded, and the reason stands below the table.]],
   args = {
     {
       name = "name",

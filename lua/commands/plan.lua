@@ -7,7 +7,8 @@ local COLUMNS = { { key = "op", title = "" }, "type", "name", "detail" }
 return {
   name = "plan",
   summary = "Show what applying an app's file would change",
-  description = "Every line is a runtime: + is made, ~ is changed, - is removed. Nothing is touched.",
+  description = [[
+Every line is a runtime: + is made, ~ is changed, - is removed. Nothing is touched.]],
   args = { { name = "file", type = "path", help = "The app's Lua file" } },
   format = true,
   examples = { { "socketley plan chat.lua", "+ ~ - against the daemon" } },

@@ -20,7 +20,9 @@ newline is added if it is missing.]],
       help = "The message (default: standard input)",
     },
   },
-  flags = { { name = "to", type = "integer", value = "ID", help = "Only to the connection with this id" } },
+  flags = {
+    { name = "to", type = "integer", value = "ID", help = "Only to the connection with this id" },
+  },
   examples = {
     { 'socketley send chat "Hello, world!"', "to everyone connected to chat" },
     { "date | socketley send chat", "the standard input" },

@@ -33,12 +33,18 @@ return {
   name = "start",
   summary = "Start runtimes, or attach to one with -i",
   description = [[
-With -i the runtime's messages are printed and the lines you type are sent: by a server to all
-its clients, by a client to its peer. A running one is attached to as it is. Ctrl-D (the end of
-the input) detaches, the runtime goes on.]],
+With -i the runtime's messages are printed and the lines you type are sent: by a server to all its
+clients, by a client to its peer. A running one is attached to as it is. Ctrl-D (the end of the
+input) detaches, the runtime goes on.]],
   args = { { name = "name", many = true, help = "Names or patterns", complete = "runtime" } },
   flags = {
-    { name = "interactive", short = "i", type = "boolean", help = "Attach: messages out, lines in", input = true },
+    {
+      name = "interactive",
+      short = "i",
+      type = "boolean",
+      help = "Attach: messages out, lines in",
+      input = true,
+    },
   },
   format = true,
   examples = {

@@ -5,7 +5,8 @@ local socketley = require "socketley"
 return {
   name = "stop",
   summary = "Stop runtimes",
-  description = "Connections get a moment to end. A stopped runtime stays stopped after a restart of the daemon.",
+  description = [[
+Connections get a moment to end. A stopped runtime stays stopped after a restart of the daemon.]],
   args = { { name = "name", many = true, help = "Names or patterns", complete = "runtime" } },
   examples = {
     { "socketley stop chat", "one runtime" },

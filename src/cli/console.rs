@@ -129,10 +129,7 @@ impl Console {
                     }
                     match json["text"].as_str() {
                         None | Some("") => Ok(()),
-                        Some(text) => {
-                            let (text, to) = (text.to_string(), Stream::Out);
-                            self.output.frame(Output::Text { text, to })
-                        }
+                        Some(text) => self.output.value(text),
                     }
                 }
                 frame => self.output.frame(frame),

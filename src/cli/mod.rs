@@ -8,6 +8,7 @@ pub mod args;
 pub mod client;
 pub mod console;
 pub mod local;
+pub mod paint;
 pub mod render;
 pub mod spec;
 

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use serde_json::{Map, Value};
 use unicode_width::UnicodeWidthStr;
 
+use super::paint::paint;
 use crate::error::OperatorError;
 use crate::proto::control::{Column, ColumnKind, Failure, Output, Stream, Table};
 
@@ -105,6 +106,17 @@ impl<O: Write, E: Write> Renderer<O, E> {
         if let Some(values) = self.collected.take() {
             self.line(&format!("{:#}", Value::Array(values)))?;
         }
+        self.out.flush()
+    }
+
+    /// Prints what an expression came to.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn value(&mut self, text: &str) -> io::Result<()> {
+        let text = self.printable(text);
+        let text = if self.style.colour { paint(&text) } else { text };
+        writeln!(self.out, "{text}")?;
         self.out.flush()
     }
 
