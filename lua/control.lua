@@ -177,7 +177,7 @@ local command_globals = new_globals()
 command_globals.control =
   { call = call, subscribe = subscribe, next_item = next_item, json = host.json }
 
-command_globals.each, command_globals.list, command_globals.bytes_text =
+command_globals.each, command_globals.list, command_globals.human =
   assert(raw_load(host.module "lua/shared.lua"))(command_globals.socketley)
 
 local commands = {}
@@ -194,14 +194,14 @@ local function command(name)
   return commands[name]
 end
 
---- A command that an app defines.
+--- A command that an app defines. What it prints goes past here; its exit code comes as the answer.
 local function app_command(name)
   return function(arguments, out)
     local value, err = call("command", { name = name, arguments = arguments })
     if err then
       out:error(err)
-    elseif value ~= nil then
-      out:table(value)
+    elseif type(value) == "table" and value.code then
+      out:exit(value.code)
     end
   end
 end
@@ -210,7 +210,8 @@ local function on_error(err)
   if type(err) == "table" and err.message then
     return err
   end
-  return traceback(tostring(err), 2)
+  local message = tostring(err)
+  return message:find("\nstack traceback:", 1, true) and message or traceback(message, 2)
 end
 
 local M = {}

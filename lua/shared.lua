@@ -45,7 +45,7 @@ local function chosen(patterns, out)
   end
   local found = {}
   for _, row in ipairs(rows) do
-    if wanted[row.name] then
+    if wanted[row.name] or wanted[row.app or ""] then
       found[#found + 1] = row
     end
   end
@@ -74,7 +74,10 @@ local function list(a, out, keep, last)
     end
     return
   end
-  out:table(kept, { "id", "name", "type", "status", "listen", "connections", "app", last, GENERATION, DEGRADED })
+  local columns = { "id", "name", "type", "status", "listen", "connections", "app", last }
+  columns[#columns + 1] = GENERATION
+  columns[#columns + 1] = DEGRADED
+  out:table(kept, columns)
   for _, line in ipairs(degraded) do
     out:note(line)
   end
@@ -91,4 +94,64 @@ local function bytes_text(bytes)
   return (unit == 1 and "%d %s" or "%.1f %s"):format(bytes, UNITS[unit])
 end
 
-return each, list, bytes_text
+--- `192000` as `3m 12s`: the two largest units.
+local function duration_text(ms)
+  local seconds = math.floor(ms / 1000)
+  local days, hours = math.floor(seconds / 86400), math.floor(seconds / 3600) % 24
+  local minutes = math.floor(seconds / 60) % 60
+  if seconds == 0 then
+    return ("%dms"):format(ms)
+  elseif seconds < 60 then
+    return ("%ds"):format(seconds)
+  elseif seconds < 3600 then
+    return ("%dm %ds"):format(minutes, seconds % 60)
+  elseif days == 0 then
+    return ("%dh %dm"):format(hours, minutes)
+  end
+  return ("%dd %dh"):format(days, hours)
+end
+
+local value_text
+
+--- A value of `stats` or `info` for a person; its name tells the unit.
+function value_text(key, value)
+  if type(value) == "table" then
+    local parts = {}
+    for _, item in ipairs(value) do
+      parts[#parts + 1] = value_text(key, item)
+    end
+    if #parts == 0 then
+      for name, item in pairs(value) do
+        parts[#parts + 1] = item == true and name or name .. "=" .. value_text(name, item)
+      end
+      table.sort(parts)
+    end
+    return #parts > 0 and table.concat(parts, ", ") or "-"
+  elseif type(value) ~= "number" then
+    return tostring(value)
+  elseif key:find "bytes" or key:find "memory" then
+    return bytes_text(value)
+  elseif key:find "_ms$" then
+    return duration_text(value)
+  end
+  return ("%.14g"):format(value)
+end
+
+--- A table's entries for a person, one per line: sorted, aligned, units written out. `skip` is a key to leave out.
+local function human(values, indent, skip)
+  local keys, width, lines = {}, 0, {}
+  for key in pairs(values) do
+    if key ~= skip then
+      keys[#keys + 1] = key
+      width = math.max(width, #key:gsub("_ms$", ""))
+    end
+  end
+  table.sort(keys)
+  for index, key in ipairs(keys) do
+    local name = key:gsub("_ms$", "")
+    lines[index] = indent .. name .. (" "):rep(width - #name) .. "  " .. value_text(key, values[key])
+  end
+  return table.concat(lines, "\n")
+end
+
+return each, list, human

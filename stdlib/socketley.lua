@@ -109,6 +109,8 @@ M.remove = on_name "remove"
 M.reload = on_name "reload"
 --- Loads the runtime's script again; its connections stay.
 M.reload_lua = on_name "reload_lua"
+--- A runtime's row of `list`.
+M.get = on_name "get"
 --- The whole configuration of a runtime.
 M.show = on_name "show"
 --- The counters of a runtime.
@@ -143,24 +145,6 @@ function M.list()
   return call "list"
 end
 
---- One runtime's row of `list`, or `nil, err`.
----@param name string
----@return socketley.Row?
-function M.get(name)
-  expect("name", name, "string")
-  local matched, err = M.match { name }
-  if not matched then
-    return nil, err
-  end
-  local rows, list_err = M.list()
-  for _, row in ipairs(rows or {}) do
-    if row.name == name then
-      return row
-    end
-  end
-  return nil, list_err or setmetatable({ message = "no such runtime: " .. name }, Error)
-end
-
 --- The names that patterns stand for, in order: `match { "api-*", "db" }`.
 ---@param patterns string|string[]
 ---@return string[]
@@ -168,8 +152,8 @@ function M.match(patterns)
   return call("match", { patterns = type(patterns) == "table" and patterns or { patterns } })
 end
 
---- Records of the log: `logs { name =, tail =, since_ms = }`.
----@param options? { name?: string, tail?: integer, since_ms?: integer }
+--- Records of the log: `logs { name =, tail =, since_ms =, level = }`.
+---@param options? { name?: string, tail?: integer, since_ms?: integer, level?: string }
 function M.logs(options)
   return call("logs", options)
 end

@@ -47,6 +47,12 @@ return {
       value = "TIME",
       help = "Only lines of the last TIME: 10m, 2h",
     },
+    {
+      name = "level",
+      value = "LEVEL",
+      values = { "debug", "info", "warn", "error" },
+      help = "Only lines of at least this importance",
+    },
   },
   format = true,
   examples = {
@@ -63,13 +69,14 @@ return {
       }
     end
     if a.follow then
-      local _, err = control.subscribe("logs", { name = a.name })
+      local _, err = control.subscribe("logs", { name = a.name, level = a.level })
       if err then
         return out:error(err)
       end
     end
     local since_ms = a.since and os.time() * 1000 - a.since
-    local records, err = socketley.logs { name = a.name, tail = a.tail, since_ms = since_ms }
+    local records, err =
+      socketley.logs { name = a.name, tail = a.tail, since_ms = since_ms, level = a.level }
     if not records then
       return out:error(err)
     end

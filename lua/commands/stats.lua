@@ -2,34 +2,6 @@
 
 local socketley = require "socketley"
 
-local function human(key, value)
-  if type(value) == "table" then
-    return table.concat(value, ", ")
-  elseif type(value) ~= "number" then
-    return tostring(value)
-  elseif key:find "bytes" or key:find "memory" then
-    return bytes_text(value)
-  end
-  return value == math.floor(value) and ("%d"):format(value) or ("%.3f"):format(value)
-end
-
---- One runtime as `name` and an indented line per counter.
-local function block(name, stats)
-  local keys, width = {}, 0
-  for key in pairs(stats) do
-    if key ~= "name" then
-      keys[#keys + 1] = key
-      width = math.max(width, #key)
-    end
-  end
-  table.sort(keys)
-  local lines = { name }
-  for index, key in ipairs(keys) do
-    lines[index + 1] = ("  %s%s  %s"):format(key, (" "):rep(width - #key), human(key, stats[key]))
-  end
-  return table.concat(lines, "\n")
-end
-
 return {
   name = "stats",
   summary = "Show runtimes' counters",
@@ -58,7 +30,7 @@ return {
         return nil, err
       end
       stats.name = stats.name or name
-      out:record(stats, block(name, stats))
+      out:record(stats, name .. "\n" .. human(stats, "  ", "name"))
       return stats
     end, true)
   end,

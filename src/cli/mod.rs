@@ -202,11 +202,13 @@ impl<'a> Invocation<'a> {
         let Ok(mut client) = self.connect() else { return false };
         let Ok(answer) = client.ask("commands", Map::new()) else { return false };
         let before = self.specs.len();
-        for row in answer.as_array().into_iter().flatten() {
+        for mut row in answer.as_array().cloned().unwrap_or_default() {
+            // Whose it is doesn't matter here.
+            if let Some(row) = row.as_object_mut() {
+                row.remove("app");
+            }
             // A spec that can't be understood is `check`'s to report; here it only isn't a command.
-            let Ok(spec) = CommandSpec::parse(row.get("spec").unwrap_or(row).clone()) else {
-                continue;
-            };
+            let Ok(spec) = CommandSpec::parse(row) else { continue };
             let known =
                 |other: &CommandSpec| other.name == spec.name || other.aliases.contains(&spec.name);
             if !self.specs.iter().any(known) {

@@ -54,12 +54,14 @@ pub struct Renderer<O, E> {
     style: Style,
     /// Rows and records for the JSON array; nothing if none was announced.
     collected: Option<Vec<Value>>,
+    /// Nothing was printed, and nothing failed: then the JSON array is empty.
+    silent: bool,
 }
 
 impl<O: Write, E: Write> Renderer<O, E> {
     /// Prints to `out` and `err`.
     pub fn new(out: O, err: E, format: Format, style: Style) -> Renderer<O, E> {
-        Renderer { out, err, format, style, collected: None }
+        Renderer { out, err, format, style, collected: None, silent: true }
     }
 
     /// Prints one frame.
@@ -103,6 +105,9 @@ impl<O: Write, E: Write> Renderer<O, E> {
     /// # Errors
     /// When nobody reads any more.
     pub fn finish(&mut self) -> io::Result<()> {
+        if self.format == Format::Json && self.silent {
+            self.collected.get_or_insert_default();
+        }
         if let Some(values) = self.collected.take() {
             self.line(&format!("{:#}", Value::Array(values)))?;
         }
@@ -121,6 +126,7 @@ impl<O: Write, E: Write> Renderer<O, E> {
     }
 
     fn line(&mut self, text: &str) -> io::Result<()> {
+        self.silent = false;
         writeln!(self.out, "{}", self.printable(text))?;
         self.out.flush()
     }
@@ -134,6 +140,7 @@ impl<O: Write, E: Write> Renderer<O, E> {
     }
 
     fn error(&mut self, error: &Failure) -> io::Result<()> {
+        self.silent = false;
         self.out.flush()?;
         if self.format != Format::Table {
             return writeln!(self.err, "{}", serde_json::json!({ "error": error }));
@@ -343,6 +350,9 @@ größe-日本  degraded  12 B    -       1 second ago
         assert_eq!(serde_json::from_str::<Value>(out.lines().next().unwrap()).unwrap(), first);
         let empty = json!({"table": {"columns": [], "rows": []}});
         assert_eq!(print(vec![empty], Format::Json, PLAIN).0, "[]\n");
+        assert_eq!(print(vec![], Format::Json, PLAIN).0, "[]\n");
+        let failed = json!({"error": {"message": "no"}});
+        assert_eq!(print(vec![failed], Format::Json, PLAIN).0, "");
         let records = vec![json!({"record": {"a": 1}, "text": "a is 1"})];
         assert_eq!(print(records.clone(), Format::Table, PLAIN).0, "a is 1\n");
         assert_eq!(print(records, Format::JsonLines, PLAIN).0, "{\"a\":1}\n");

@@ -177,9 +177,23 @@ pub enum Stream {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Table {
     /// What each row's cells are, in order.
+    #[serde(deserialize_with = "lua_list")]
     pub columns: Vec<Column>,
     /// The cells, raw.
+    #[serde(deserialize_with = "lua_list")]
     pub rows: Vec<Vec<Value>>,
+}
+
+/// A list. Lua's empty table is list and object at once and comes as an object.
+fn lua_list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: serde::de::DeserializeOwned,
+{
+    match Value::deserialize(deserializer)? {
+        Value::Object(entries) if entries.is_empty() => Ok(Vec::new()),
+        value => serde_json::from_value(value).map_err(serde::de::Error::custom),
+    }
 }
 
 /// An error in a frame.
@@ -351,6 +365,13 @@ mod tests {
             let json = serde_json::to_value(&output).unwrap();
             assert_eq!(serde_json::from_value::<Output>(json).unwrap(), output);
         }
+    }
+
+    #[test]
+    fn a_table_without_rows_is_one() {
+        let frame = json!({"table": {"columns": {}, "rows": {}}});
+        let table = Table::default();
+        assert_eq!(serde_json::from_value::<Output>(frame).unwrap(), Output::Table { table });
     }
 
     #[test]
