@@ -203,7 +203,7 @@ fn set_packed(packed: &mut Packed, field: &[u8], value: &[u8]) -> bool {
             false
         }
         None => {
-            packed.insert(packed.bytes(), &[Element::of(field), Element::of(value)]);
+            packed.insert(packed.bytes(), [Element::of(field), Element::of(value)]);
             true
         }
     }

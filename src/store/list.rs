@@ -159,7 +159,7 @@ impl List {
         match &mut self.form {
             Form::Small(packed) => {
                 let at = packed.seek(index).unwrap_or(packed.bytes());
-                packed.insert(at, &[element]);
+                packed.insert(at, [element]);
             }
             Form::Big(nodes) => nodes.insert(index, element, thresholds.list_bytes),
         }
@@ -268,7 +268,8 @@ impl Nodes {
 
     #[inline]
     fn push(&mut self, end: End, element: Element<'_>, node_bytes: usize) {
-        let bytes = Encoded::new(element).total();
+        let encoded = Encoded::new(element);
+        let bytes = encoded.total();
         self.len += 1;
         match end {
             End::Front => {
@@ -276,7 +277,7 @@ impl Nodes {
                     let node = self.fresh(end, bytes.max(node_bytes));
                     self.nodes.push_front(node);
                 }
-                self.nodes[0].push_front(element);
+                self.nodes[0].insert_encoded(0, &[encoded]);
             }
             End::Back => {
                 if !self.nodes.back().is_some_and(|node| node.has_back_room(bytes)) {
@@ -284,7 +285,8 @@ impl Nodes {
                     self.nodes.push_back(node);
                 }
                 let last = self.nodes.len() - 1;
-                self.nodes[last].push_back(element);
+                let node = &mut self.nodes[last];
+                node.insert_encoded(node.bytes(), &[encoded]);
             }
         }
     }
@@ -356,7 +358,7 @@ impl Nodes {
         let blob = &mut self.nodes[node];
         let at = blob.seek(inner).expect("locate answers an index inside of the node");
         if blob.bytes() + Encoded::new(element).total() <= node_bytes {
-            return blob.insert(at, &[element]);
+            return blob.insert(at, [element]);
         }
         let tail = blob.split_off(at, blob.len() - inner);
         let mut middle = Packed::new();

@@ -138,21 +138,25 @@ impl Packed {
 
     /// Adds an element behind the last.
     pub fn push_back(&mut self, element: Element<'_>) {
-        self.insert(self.bytes(), &[element]);
+        self.insert(self.bytes(), [element]);
     }
 
     /// Adds an element before the first.
     pub fn push_front(&mut self, element: Element<'_>) {
-        self.insert(0, &[element]);
+        self.insert(0, [element]);
     }
 
     /// Puts `elements`, in their order, before the one at a place.
     #[inline]
-    pub fn insert(&mut self, at: usize, elements: &[Element<'_>]) {
-        let total = elements.iter().map(|element| Encoded::new(*element).total()).sum();
-        let mut room = self.resize_span(at, 0, total);
-        for element in elements {
-            let encoded = Encoded::new(*element);
+    pub fn insert<const N: usize>(&mut self, at: usize, elements: [Element<'_>; N]) {
+        self.insert_encoded(at, &elements.map(Encoded::new));
+    }
+
+    /// The same for elements that were encoded before.
+    #[inline]
+    pub fn insert_encoded(&mut self, at: usize, elements: &[Encoded<'_>]) {
+        let mut room = self.resize_span(at, 0, elements.iter().map(Encoded::total).sum());
+        for encoded in elements {
             let (here, rest) = room.split_at_mut(encoded.total());
             encoded.write(here);
             room = rest;

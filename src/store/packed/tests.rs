@@ -37,7 +37,7 @@ fn step(random: &mut Random, packed: &mut Packed, model: &mut Vec<Vec<u8>>) {
             model.insert(0, text);
         }
         4 => {
-            packed.insert(at, &[Element::of(&text), Element::Integer(7)]);
+            packed.insert(at, [Element::of(&text), Element::Integer(7)]);
             model.splice(index..index, [text, b"7".to_vec()]);
         }
         5 if index < model.len() => {

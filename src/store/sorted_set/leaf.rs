@@ -92,7 +92,7 @@ fn is_all_behind(packed: &Packed, cut: Cut<'_>) -> bool {
 pub fn insert(packed: &mut Packed, score: f64, text: &[u8]) -> usize {
     let (index, at) = partition(packed, Cut::Pair(score, text));
     let mut bytes = [0; 8];
-    packed.insert(at, &[Element::of(text), score_element(score, &mut bytes)]);
+    packed.insert(at, [Element::of(text), score_element(score, &mut bytes)]);
     index
 }
 
