@@ -2,9 +2,10 @@
 //!
 //! Must not know: what commands do, where they run.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint, value_parser};
 use serde_json::{Map, Value};
 
@@ -127,6 +128,8 @@ fn flag(spec: &FlagSpec) -> Arg {
     arg = match kind {
         Kind::Integer => arg.value_parser(value_parser!(i64)).allow_negative_numbers(true),
         Kind::List => arg.action(ArgAction::Append).value_delimiter(','),
+        // What a field may be is the daemon's to say: it knows the reasons.
+        _ if spec.field.is_some() => arg.value_parser(Suggested(spec.values.clone())),
         _ if !spec.values.is_empty() => {
             arg.value_parser(PossibleValuesParser::new(spec.values.clone()))
         }
@@ -137,6 +140,30 @@ fn flag(spec: &FlagSpec) -> Arg {
         arg = arg.default_value(text);
     }
     hinted(arg, kind, spec.complete)
+}
+
+/// Takes any text; help and completion show some.
+#[derive(Clone)]
+struct Suggested(Vec<String>);
+
+impl TypedValueParser for Suggested {
+    type Value = String;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        Some(Box::new(self.0.iter().map(PossibleValue::new)))
+    }
 }
 
 fn hinted(arg: Arg, kind: Kind, complete: Option<Complete>) -> Arg {
