@@ -5,7 +5,6 @@
 use super::call::{Call, CommandError, CommandResult};
 use super::commands::{Command, CommandId, Flags, table};
 use super::session::State;
-use super::transaction::Watches;
 use super::{Args, Reply, Session, Store};
 use crate::limits::RESP_REQUEST_BYTES_MAX;
 
@@ -121,7 +120,7 @@ pub(super) fn invoke(call: &mut Call<'_>, id: CommandId) -> CommandResult {
     let dirty = call.keyspace.dirty;
     let written = match call.instance.watches.is_empty() || !row.flags.has(Flags::WRITE) {
         true => None,
-        false => Some(Watches::written(
+        false => Some(call.instance.watches.written(
             call.keyspace,
             (row, call.args, call.session.database),
             call.now_ms,
@@ -132,7 +131,7 @@ pub(super) fn invoke(call: &mut Call<'_>, id: CommandId) -> CommandResult {
         call.instance.statistics.commands[id.index()].failed += 1;
     }
     if let Some(written) = written.filter(|_| call.keyspace.dirty != dirty) {
-        call.instance.watches.on_write(call.keyspace, row, &written, call.now_ms);
+        call.instance.watches.on_write(call.keyspace, &written, call.now_ms);
     }
     result
 }

@@ -42,8 +42,12 @@ impl<'a> Reply<'a> {
         self.out.extend_from_slice(b"\r\n");
     }
 
-    /// An error line with its code first (`ERR ...`, `WRONGTYPE ...`). Line ends inside become spaces.
-    pub fn error(&mut self, text: &[u8]) {
+    /// An error line with its code first (`ERR ...`, `WRONGTYPE ...`). Line ends inside become spaces, at the end they
+    /// are cut off.
+    pub fn error(&mut self, mut text: &[u8]) {
+        while let [rest @ .., b'\r' | b'\n'] = text {
+            text = rest;
+        }
         self.out.push(b'-');
         self.out.extend(text.iter().map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b }));
         self.out.extend_from_slice(b"\r\n");

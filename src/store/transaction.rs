@@ -119,11 +119,15 @@ impl Watches {
 
     /// The keys that a command is about to write, if it changes anything; with the databases they are in.
     pub fn written(
+        &self,
         keyspace: &mut Keyspace,
         call: (&Command, Args<'_>, u8),
         now_ms: u64,
     ) -> Vec<(u8, Vec<u8>)> {
         let (row, args, database) = call;
+        if row.name == "swapdb" {
+            return self.swapped(args);
+        }
         let mut keys: Vec<Vec<u8>> =
             written(row, args).into_iter().map(|index| args.at(index).to_vec()).collect();
         if row.name.ends_with("mpop") {
@@ -136,23 +140,23 @@ impl Watches {
         databases.flat_map(|database| keys.iter().map(move |key| (database, key.clone()))).collect()
     }
 
+    /// The watched keys of two databases that change places.
+    fn swapped(&self, args: Args<'_>) -> Vec<(u8, Vec<u8>)> {
+        let (left, right) = (args.at(1), args.at(2));
+        let databases = [left, right].into_iter().filter(|_| left != right);
+        databases
+            .filter_map(|index| std::str::from_utf8(index).ok()?.parse::<u8>().ok())
+            .filter(|index| usize::from(*index) < DATABASES)
+            .flat_map(|index| {
+                self.databases[usize::from(index)].keys().map(move |key| (index, key.clone()))
+            })
+            .collect()
+    }
+
     /// Notes that a command changed something: the keys it wrote get a new version.
-    pub fn on_write(
-        &mut self,
-        keyspace: &mut Keyspace,
-        row: &Command,
-        written: &[(u8, Vec<u8>)],
-        now_ms: u64,
-    ) {
+    pub fn on_write(&mut self, keyspace: &mut Keyspace, written: &[(u8, Vec<u8>)], now_ms: u64) {
         for (database, key) in written {
             self.touch(keyspace, *database, key, now_ms);
-        }
-        if row.name == "swapdb" {
-            for database in 0..DATABASES as u8 {
-                let keys: Vec<Vec<u8>> =
-                    self.databases[usize::from(database)].keys().cloned().collect();
-                keys.iter().for_each(|key| self.touch(keyspace, database, key, now_ms));
-            }
         }
     }
 

@@ -308,11 +308,15 @@ fn zmpop(call: &mut Call<'_>) -> CommandResult {
     };
     let count = match args.len() - keys - 3 {
         0 => 1,
-        2 if is(args.at(keys + 3), "count") => {
+        // A wrong count is told before what is too much.
+        2.. if is(args.at(keys + 3), "count") => {
             at_least(args.get(keys + 4), 1, "ERR count should be greater than 0")?
         }
         _ => return Err(CommandError::Syntax),
     };
+    if args.len() > keys + 5 {
+        return Err(CommandError::Syntax);
+    }
     for key in args.from(2).first(keys).iter() {
         let (hash, now_ms) = (call.keyspace.hash(key), call.now_ms);
         let database = call.keyspace.database(call.session.database);

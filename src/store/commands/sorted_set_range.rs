@@ -7,7 +7,6 @@ use super::sorted_set::sorted_set;
 use super::{Call, Command, CommandResult, Keys};
 use crate::store::call::CommandError;
 use crate::store::database::{Database, Expiry};
-use crate::store::number::parse_double;
 use crate::store::sorted_set::{Cut, SortedSet};
 use crate::store::value::Value;
 use crate::store::{Args, Reply, thresholds};
@@ -86,9 +85,10 @@ fn score_end(text: &[u8]) -> Option<(f64, bool)> {
         [b'(', score @ ..] => (score, true),
         score => (score, false),
     };
-    // C reads no digits as 0, and Redis lets that pass here.
-    let score = if score.is_empty() { 0.0 } else { parse_double(score)? };
-    Some((score, open))
+    // C reads no digits as 0, passes spaces over and takes too much for infinite; Redis lets all that pass here.
+    let text = std::str::from_utf8(score).ok()?.trim_ascii_start();
+    let score: f64 = if score.is_empty() { 0.0 } else { text.parse().ok()? };
+    (!score.is_nan()).then_some((score, open))
 }
 
 fn name_end(text: &[u8], is_high: bool) -> Option<Cut<'_>> {
