@@ -106,27 +106,30 @@ function sk.cache_method(object, name, key)
   return make_method(object, sk.native.cache_index(name), name, key)
 end
 
+-- Apart from `cache_handle`: the JIT can't compile a function whose exit closes upvalues.
+local function make_handle(name)
+  local handle = setmetatable({}, {
+    __index = function(object, key)
+      local method = sk.cache_method(object, name, key)
+      if method then
+        rawset(object, key, method)
+      end
+      return method
+    end,
+    __metatable = "cache",
+    __tostring = function() return 'cache "' .. name .. '"' end,
+  })
+  handles[name] = handle
+  return handle
+end
+
 --- The handle of a cache by name. It may be taken before the cache runs.
 function sk.cache_handle(name)
-  if type(name) ~= "string" then
-    return nil
-  end
   local handle = handles[name]
-  if not handle then
-    handle = setmetatable({}, {
-      __index = function(object, key)
-        local method = sk.cache_method(object, name, key)
-        if method then
-          rawset(object, key, method)
-        end
-        return method
-      end,
-      __metatable = "cache",
-      __tostring = function() return 'cache "' .. name .. '"' end,
-    })
-    handles[name] = handle
+  if handle then
+    return handle
   end
-  return handle
+  return type(name) == "string" and make_handle(name) or nil
 end
 
 --- Whether a cache of that name runs.
