@@ -63,6 +63,8 @@ struct Socket {
     fd: Fd,
     receiving: bool,
     sending: bool,
+    /// A shutdown is in flight: the kernel does it in a thread of its own, which looks the fd up late.
+    shutting: bool,
     /// Nothing more is read or sent: it is closed when nothing is in flight.
     closing: bool,
     closed: bool,
@@ -157,13 +159,23 @@ impl<C: Clients> ControlLoop<C> {
             Completion::Accepted { result, more, .. } => self.on_accepted(result, more),
             Completion::Received { token, result, more } => self.on_received(token, result, more),
             Completion::Sent { token, result, chunks } => self.on_sent(token, result, chunks),
-            Completion::Done { token, .. } if token.kind() == Some(OpKind::Close) => {
-                if let Some(index) = self.slot_of(token) {
-                    self.slots[index].socket = None;
-                }
-            }
+            Completion::Done { token, .. } => self.on_done(token),
             Completion::Ready { token, more } => self.on_ready(token, more),
-            Completion::Done { .. } | Completion::Connected { .. } | Completion::Woken => {}
+            Completion::Connected { .. } | Completion::Woken => {}
+        }
+    }
+
+    fn on_done(&mut self, token: Token) {
+        let Some(index) = self.slot_of(token) else { return };
+        match token.kind() {
+            Some(OpKind::Close) => self.slots[index].socket = None,
+            Some(OpKind::Shutdown) => {
+                if let Some(socket) = &mut self.slots[index].socket {
+                    socket.shutting = false;
+                }
+                self.close(index);
+            }
+            _ => {}
         }
     }
 
@@ -248,6 +260,7 @@ impl<C: Clients> ControlLoop<C> {
             fd,
             receiving: true,
             sending: false,
+            shutting: false,
             closing: false,
             closed: false,
         });
@@ -367,11 +380,12 @@ impl<C: Clients> ControlLoop<C> {
                 // A peer that doesn't read would hold the send for ever.
                 let token = Token::new(OpKind::Shutdown, close.owner());
                 let how = crate::ring::How::Both;
+                socket.shutting = true;
                 self.ops.push(Op::Shutdown { fd: socket.fd, how, token });
             }
             self.parts.clients.on_close(socket.client, &mut self.parts.manager);
         }
-        if !socket.receiving && !socket.sending && !socket.closed {
+        if !(socket.receiving || socket.sending || socket.shutting || socket.closed) {
             socket.closed = true;
             self.ops.push(Op::Close { fd: socket.fd, token: close });
         }
@@ -380,4 +394,199 @@ impl<C: Clients> ControlLoop<C> {
 
 fn accept(socket: Fd) -> Op {
     Op::Accept { fd: socket, token: Token::new(OpKind::Accept, 0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::io::{Read, Write};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::control::logs::Logs;
+    use crate::control::manager::ManagerSetup;
+    use crate::ring::{Now, Options, Uring, clock};
+
+    /// Sends every byte back in upper case, a megabyte for each `!`, and ends after a `.`.
+    #[derive(Default)]
+    struct Shouting {
+        output: BTreeMap<ClientId, Vec<u8>>,
+        done: BTreeSet<ClientId>,
+        ready: Vec<ClientId>,
+        opened: usize,
+        closed: usize,
+    }
+
+    impl Clients for Shouting {
+        fn on_open(&mut self, client: ClientId, _: &mut Manager) {
+            self.opened += 1;
+            self.output.insert(client, Vec::new());
+        }
+
+        fn on_bytes(&mut self, client: ClientId, bytes: &[u8], _: &mut Manager) {
+            let output = self.output.get_mut(&client).unwrap();
+            for byte in bytes {
+                match byte {
+                    b'!' => output.resize(output.len() + (1 << 20), b'x'),
+                    b'.' => {
+                        self.done.insert(client);
+                    }
+                    other => output.push(other.to_ascii_uppercase()),
+                }
+            }
+            self.ready.push(client);
+        }
+
+        fn on_close(&mut self, client: ClientId, _: &mut Manager) {
+            self.closed += 1;
+            self.output.remove(&client);
+        }
+
+        fn on_turn(&mut self, _: Now, _: &mut Manager) {}
+
+        fn take_ready(&mut self) -> Vec<ClientId> {
+            std::mem::take(&mut self.ready)
+        }
+
+        fn take_output(&mut self, client: ClientId) -> Vec<u8> {
+            let output = self.output.get_mut(&client).unwrap();
+            let rest = output.split_off(output.len().min(64 * 1024));
+            std::mem::replace(output, rest)
+        }
+
+        fn is_done(&self, client: ClientId) -> bool {
+            self.done.contains(&client)
+        }
+
+        fn deadline_ms(&self) -> Option<u64> {
+            // The test looks at its client from time to time.
+            Some(clock::now().monotonic_ms() + 5)
+        }
+    }
+
+    struct Fixture {
+        turns: ControlLoop<Shouting>,
+        path: PathBuf,
+        _socket: UnixListener,
+    }
+
+    /// Nothing if this machine denies io_uring.
+    fn fixture(name: &str) -> Option<Fixture> {
+        let options = Options { buffers: 4, entries: 32, ..Options::default() };
+        let driver = Uring::new(&options).ok()?;
+        let path = std::env::temp_dir().join(format!("socketley-{name}-{}", std::process::id()));
+        let socket = UnixListener::bind(&path).unwrap();
+        let manager = Manager::new(ManagerSetup {
+            workers: Arc::new([]),
+            stores: Arc::default(),
+            resolved: Arc::default(),
+            logs: Logs::default(),
+            state: None,
+            facts: serde_json::Map::new(),
+            now: clock::now(),
+            seed: 1,
+        });
+        let turns = ControlLoop::new(Parts {
+            driver: Box::new(driver),
+            clients: Shouting::default(),
+            manager,
+            socket: Fd(socket.as_raw_fd()),
+            workers: Arc::default(),
+            resolved: Arc::default(),
+            signals: Signals::block(&[libc::SIGUSR1]).unwrap(),
+            watcher: Some(Watcher::new().unwrap()),
+        });
+        Some(Fixture { turns, path, _socket: socket })
+    }
+
+    impl Fixture {
+        /// Turns until a client's story, told in a thread of its own, has ended.
+        fn run<T: Send + 'static>(
+            &mut self,
+            story: impl FnOnce(PathBuf) -> T + Send + 'static,
+        ) -> T {
+            let path = self.path.clone();
+            let teller = std::thread::spawn(move || story(path));
+            while !teller.is_finished() {
+                assert!(self.turns.turn().unwrap(), "nobody has ended it");
+            }
+            teller.join().unwrap()
+        }
+    }
+
+    impl Drop for Fixture {
+        fn drop(&mut self) {
+            std::fs::remove_file(&self.path).unwrap();
+        }
+    }
+
+    #[test]
+    fn clients_are_served_and_closed_when_they_are_done() {
+        let Some(mut fixture) = fixture("turn-served") else { return };
+        let text = fixture.run(|path| {
+            let mut client = UnixStream::connect(path).unwrap();
+            client.write_all(b"one ").unwrap();
+            let mut first = [0; 4];
+            client.read_exact(&mut first).unwrap();
+            client.write_all(b"two!.").unwrap();
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).unwrap();
+            (first, rest.len(), rest[..3].to_vec())
+        });
+        assert_eq!(text, (*b"ONE ", (1 << 20) + 3, b"TWO".to_vec()));
+    }
+
+    #[test]
+    fn clients_that_vanish_leave_nothing() {
+        let Some(mut fixture) = fixture("turn-vanish") else { return };
+        fixture.run(|path| {
+            for round in 0..CONTROL_CLIENTS_MAX + 20 {
+                let mut client = UnixStream::connect(&path).unwrap();
+                if round % 2 == 0 {
+                    // Much output that it never reads.
+                    client.write_all(b"!").unwrap();
+                }
+            }
+        });
+        for _ in 0..500 {
+            let clients = &fixture.turns.parts.clients;
+            if clients.opened >= CONTROL_CLIENTS_MAX && clients.opened == clients.closed {
+                break;
+            }
+            fixture.turns.turn().unwrap();
+        }
+        let clients = &fixture.turns.parts.clients;
+        assert_eq!(clients.opened, clients.closed);
+        let last = fixture.run(|path| {
+            let mut client = UnixStream::connect(path).unwrap();
+            client.write_all(b"still here.").unwrap();
+            let mut all = String::new();
+            client.read_to_string(&mut all).unwrap();
+            all
+        });
+        assert_eq!(last, "STILL HERE");
+    }
+
+    #[test]
+    fn too_many_clients_are_refused_and_the_others_go_on() {
+        let Some(mut fixture) = fixture("turn-many") else { return };
+        let refused = fixture.run(|path| {
+            let mut clients: Vec<UnixStream> =
+                (0..CONTROL_CLIENTS_MAX).map(|_| UnixStream::connect(&path).unwrap()).collect();
+            let mut byte = [0];
+            for client in &mut clients {
+                client.write_all(b"a").unwrap();
+                client.read_exact(&mut byte).unwrap();
+            }
+            let mut one_more = UnixStream::connect(&path).unwrap();
+            let refused = one_more.read(&mut byte);
+            clients[0].write_all(b"b").unwrap();
+            clients[0].read_exact(&mut byte).unwrap();
+            assert_eq!(byte, *b"B");
+            matches!(refused, Ok(0) | Err(_))
+        });
+        assert!(refused);
+    }
 }
