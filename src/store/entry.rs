@@ -7,16 +7,19 @@
 //!
 //! The value is its bytes when it is a short string, eight bytes when it is a number, and one pointer for long strings
 //! and collections. Allocations have the sizes of jemalloc's classes, so that a value can be overwritten in place by any
-//! other that needs the same class. Raw memory stays behind this file: what it hands out are views that borrow the slot.
+//! other that needs the same class. Raw memory stays in `entry/raw.rs`: what is handed out here are views that borrow the slot.
 //! It knows nothing of tables, hashes or databases.
 
-#![allow(unsafe_code, reason = "header, key and value share one allocation of variable size")]
+mod raw;
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::fmt;
 use std::marker::PhantomData;
-use std::ptr::{self, NonNull};
-use std::slice;
+use std::ptr;
+
+use raw::{
+    ADDRESS_BITS, ADDRESS_MASK, EDITED, EXPIRES, Encoding, FLOAT, Header, Raw, WORD, expose,
+    short_len,
+};
 
 use super::hash::Hash;
 use super::list::List;
@@ -25,52 +28,10 @@ use super::sorted_set::SortedSet;
 use super::value::{Kind, Text, Value, ValueMut, ValueRef};
 use crate::limits::STORE_INLINE_BYTES_MAX;
 
-/// How the value lies in the entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Encoding {
-    /// A member: no value.
-    Nothing,
-    /// The string's bytes.
-    Inline,
-    /// An `i64`.
-    Integer,
-    /// `Box<Vec<u8>>`.
-    Long,
-    /// `Box<List>` and so on.
-    List,
-    Set,
-    Hash,
-    SortedSet,
-}
+pub use raw::class_bytes;
 
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Header {
-    encoding: Encoding,
-    flags: u8,
-    /// Whatever the owner of the store counts accesses in.
-    clock: u16,
-    /// [`LONG_KEY`]: the length stands in eight bytes of its own.
-    key_len: u16,
-    value_len: u16,
-}
-
-const EXPIRES: u8 = 1;
-/// The string was changed in place (APPEND, SETRANGE): OBJECT ENCODING answers `raw` for it, whatever its length.
-const EDITED: u8 = 2;
-/// The string is a float's text (INCRBYFLOAT): OBJECT ENCODING doesn't answer `int` for it.
-const FLOAT: u8 = 4;
-const LONG_KEY: u16 = u16::MAX;
-const WORD: usize = 8;
-const ADDRESS_BITS: u32 = 48;
-/// Entries are aligned to 8.
-const ADDRESS_MASK: u64 = ((1 << ADDRESS_BITS) - 1) & !7;
-/// In a slot: the entry has an expiry.
+/// In a slot, below the address: the entry has an expiry.
 const SLOT_EXPIRES: u64 = 1;
-
-const _: () = assert!(size_of::<Header>() == WORD);
-const _: () = assert!(STORE_INLINE_BYTES_MAX < u16::MAX as usize);
 
 /// An owned entry outside of any table.
 pub struct EntryBox(Raw);
@@ -479,8 +440,7 @@ impl Slot {
 
     #[inline]
     fn raw(&self) -> Raw {
-        let pointer = ptr::with_exposed_provenance_mut((self.0 & ADDRESS_MASK) as usize);
-        Raw(NonNull::new(pointer).expect("the slot owns an entry"))
+        Raw::at_address(self.0 & ADDRESS_MASK)
     }
 
     fn set_address(&mut self, raw: Raw) {
@@ -500,254 +460,4 @@ impl fmt::Debug for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() { f.write_str("Slot(empty)") } else { self.entry().fmt(f) }
     }
-}
-
-/// The allocation class for so many bytes: jemalloc's small and large classes, four to a doubling.
-pub fn class_bytes(bytes: usize) -> usize {
-    if bytes <= 128 {
-        return bytes.next_multiple_of(16).max(16);
-    }
-    let step = 1 << ((bytes - 1).ilog2() - 2);
-    bytes.next_multiple_of(step)
-}
-
-impl Encoding {
-    /// Whether the value is a pointer.
-    fn is_outside(self) -> bool {
-        !matches!(self, Encoding::Nothing | Encoding::Inline | Encoding::Integer)
-    }
-
-    fn kind(self) -> Kind {
-        match self {
-            Encoding::Nothing | Encoding::Inline | Encoding::Integer | Encoding::Long => {
-                Kind::String
-            }
-            Encoding::List => Kind::List,
-            Encoding::Set => Kind::Set,
-            Encoding::Hash => Kind::Hash,
-            Encoding::SortedSet => Kind::SortedSet,
-        }
-    }
-}
-
-fn expose<T: Send>(value: Box<T>) -> u64 {
-    Box::into_raw(value).expose_provenance() as u64
-}
-
-/// The address of a live entry. Private: only the owners above make and end them, and a view can't outlive its owner.
-#[derive(Clone, Copy)]
-struct Raw(NonNull<u8>);
-
-// SAFETY: a Raw is only an address; the entry behind it has one owner at a time and holds only `Send` values (`expose`).
-unsafe impl Send for Raw {}
-
-impl Raw {
-    fn build(key: &[u8], expires_ms: Option<u64>, encoding: Encoding, value: &[u8]) -> Raw {
-        let header = Header {
-            encoding,
-            flags: if expires_ms.is_some() { EXPIRES } else { 0 },
-            clock: 0,
-            key_len: short_len(key),
-            value_len: value.len() as u16,
-        };
-        Raw::allocate(header, key, expires_ms, value)
-    }
-
-    /// An entry with that header, whose value begins with `value` and goes on with zeros.
-    fn allocate(header: Header, key: &[u8], expires_ms: Option<u64>, value: &[u8]) -> Raw {
-        let key_offset = header.key_offset();
-        let layout = layout(key_offset + key.len() + usize::from(header.value_len));
-        // SAFETY: the layout's size is at least 16.
-        let memory = unsafe { alloc(layout) };
-        let Some(pointer) = NonNull::new(memory) else { handle_alloc_error(layout) };
-        let address = memory.expose_provenance() as u64;
-        assert!(address & !ADDRESS_MASK == 0, "an address above 48 bits");
-        let raw = Raw(pointer);
-        raw.set_header(header);
-        if header.key_len == LONG_KEY {
-            raw.write(key_offset - WORD, &(key.len() as u64).to_ne_bytes());
-        }
-        if let Some(at) = expires_ms {
-            raw.write(WORD, &at.to_ne_bytes());
-        }
-        raw.write(key_offset, key);
-        let value_offset = key_offset + key.len();
-        raw.write(value_offset, value);
-        // All of the class, so that a longer value in place finds initialised bytes.
-        let written = value_offset + value.len();
-        raw.zero(written, layout.size() - written);
-        raw
-    }
-
-    /// The same entry, unedited, with another expiry, encoding and value length; in place if the class stays. As many of the value's
-    /// bytes are kept as fit, so a boxed value must have been taken out unless the encoding stays.
-    fn reshape(self, expires_ms: Option<u64>, encoding: Encoding, value_len: usize) -> Raw {
-        let old = self.header();
-        let bytes = self.bytes(old) - usize::from(old.value_len) + value_len;
-        let same_class = class_bytes(bytes) == class_bytes(self.bytes(old));
-        if expires_ms.is_some() == old.expires() && same_class {
-            let flags = old.flags & EXPIRES;
-            self.set_header(Header { encoding, flags, value_len: value_len as u16, ..old });
-            if let Some(at) = expires_ms {
-                self.write(WORD, &at.to_ne_bytes());
-            }
-            return self;
-        }
-        let flags = if expires_ms.is_some() { EXPIRES } else { 0 };
-        let header = Header { encoding, flags, value_len: value_len as u16, ..old };
-        let kept = usize::from(old.value_len).min(value_len);
-        let raw = Raw::allocate(header, self.key(), expires_ms, &self.value(old)[..kept]);
-        self.free();
-        raw
-    }
-
-    fn address(self) -> u64 {
-        self.0.as_ptr().expose_provenance() as u64
-    }
-
-    #[inline]
-    fn header(self) -> Header {
-        // SAFETY: the entry is live and begins with its header, aligned to 8.
-        unsafe { self.0.cast::<Header>().read() }
-    }
-
-    #[inline]
-    fn set_header(self, header: Header) {
-        // SAFETY: the entry is live, at least 16 bytes long and aligned to 8; its owner is borrowed mutably or being built.
-        unsafe { self.0.cast::<Header>().write(header) }
-    }
-
-    fn add_flags(self, flags: u8) {
-        let header = self.header();
-        self.set_header(Header { flags: header.flags | flags, ..header });
-    }
-
-    fn expires_ms(self) -> Option<u64> {
-        self.header().expires().then(|| self.read_word(WORD))
-    }
-
-    #[inline]
-    fn key_len(self, header: Header) -> usize {
-        if header.key_len == LONG_KEY {
-            return self.read_word(header.key_offset() - WORD) as usize;
-        }
-        usize::from(header.key_len)
-    }
-
-    #[inline]
-    fn key<'a>(self) -> &'a [u8] {
-        let header = self.header();
-        let start = self.at(header.key_offset());
-        // SAFETY: the key lies there, initialised; the view that asks borrows the entry's owner.
-        unsafe { slice::from_raw_parts(start, self.key_len(header)) }
-    }
-
-    /// All bytes in use.
-    fn bytes(self, header: Header) -> usize {
-        header.key_offset() + self.key_len(header) + usize::from(header.value_len)
-    }
-
-    #[inline]
-    fn value<'a>(self, header: Header) -> &'a [u8] {
-        let start = self.at(header.key_offset() + self.key_len(header));
-        // SAFETY: the value lies there, initialised (`allocate` initialises the whole class).
-        unsafe { slice::from_raw_parts(start, usize::from(header.value_len)) }
-    }
-
-    #[inline]
-    fn value_mut<'a>(self, header: Header) -> &'a mut [u8] {
-        let offset = header.key_offset() + self.key_len(header);
-        let len = usize::from(header.value_len);
-        // SAFETY: the value lies there, and the caller holds the entry's only owner mutably.
-        unsafe { slice::from_raw_parts_mut(self.at(offset), len) }
-    }
-
-    /// A value of eight bytes.
-    fn word(self, header: Header) -> u64 {
-        self.read_word(header.key_offset() + self.key_len(header))
-    }
-
-    fn boxed<'a, T>(self, header: Header) -> &'a T {
-        let pointer: *const T = ptr::with_exposed_provenance(self.word(header) as usize);
-        // SAFETY: the caller matched the encoding, so the word came from `expose::<T>` and the entry still owns it.
-        unsafe { &*pointer }
-    }
-
-    fn boxed_mut<'a, T>(self, header: Header) -> &'a mut T {
-        let pointer: *mut T = ptr::with_exposed_provenance_mut(self.word(header) as usize);
-        // SAFETY: as in `boxed`, and the caller holds the entry's only owner mutably.
-        unsafe { &mut *pointer }
-    }
-
-    /// The value, which the entry then no longer owns: free it, or change its encoding, at once.
-    fn take_value(self) -> Value {
-        let header = self.header();
-        match header.encoding {
-            Encoding::Nothing => Value::Nothing,
-            Encoding::Inline => Value::String(self.value(header).to_vec()),
-            Encoding::Integer => Value::Integer(self.word(header) as i64),
-            Encoding::Long => Value::String(*self.unbox(header)),
-            Encoding::List => Value::List(self.unbox(header)),
-            Encoding::Set => Value::Set(self.unbox(header)),
-            Encoding::Hash => Value::Hash(self.unbox(header)),
-            Encoding::SortedSet => Value::SortedSet(self.unbox(header)),
-        }
-    }
-
-    fn unbox<T>(self, header: Header) -> Box<T> {
-        let pointer: *mut T = ptr::with_exposed_provenance_mut(self.word(header) as usize);
-        // SAFETY: as in `boxed_mut`; `take_value`'s callers drop the entry's claim to it.
-        unsafe { Box::from_raw(pointer) }
-    }
-
-    /// Gives the memory back, not the value.
-    fn free(self) {
-        let layout = layout(self.bytes(self.header()));
-        // SAFETY: allocated with this layout: every change of length within a class keeps it.
-        unsafe { dealloc(self.0.as_ptr(), layout) }
-    }
-
-    #[inline]
-    fn at(self, offset: usize) -> *mut u8 {
-        self.0.as_ptr().wrapping_add(offset)
-    }
-
-    #[inline]
-    fn read_word(self, offset: usize) -> u64 {
-        // SAFETY: callers ask for words that the header says are there.
-        unsafe { self.at(offset).cast::<u64>().read_unaligned() }
-    }
-
-    fn write(self, offset: usize, bytes: &[u8]) {
-        // SAFETY: callers write what the header they set has room for; `bytes` lies in another allocation.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(offset), bytes.len()) }
-    }
-
-    fn zero(self, offset: usize, len: usize) {
-        // SAFETY: the rest of an entry just allocated.
-        unsafe { ptr::write_bytes(self.at(offset), 0, len) }
-    }
-}
-
-impl Header {
-    #[inline]
-    fn expires(self) -> bool {
-        self.flags & EXPIRES != 0
-    }
-
-    #[inline]
-    fn key_offset(self) -> usize {
-        let long = usize::from(self.key_len == LONG_KEY);
-        WORD + WORD * (usize::from(self.flags & EXPIRES) + long)
-    }
-}
-
-/// A key's length as the header has it.
-fn short_len(key: &[u8]) -> u16 {
-    key.len().min(usize::from(LONG_KEY)) as u16
-}
-
-fn layout(bytes: usize) -> Layout {
-    Layout::from_size_align(class_bytes(bytes), WORD)
-        .expect("keys are shorter than half the address space")
 }

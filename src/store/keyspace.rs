@@ -1,10 +1,10 @@
 //! The databases of a store and what the whole store counts. It knows no command and no client.
 
+use super::Hasher;
 use super::database::Database;
 use super::random::Random;
 use super::table::Table;
 use super::value::Value;
-use super::{CommandError, Hasher};
 use crate::limits::DATABASES;
 
 /// All databases of one store.
@@ -115,14 +115,4 @@ impl Keyspace {
     pub fn take_garbage(&mut self) -> Vec<Garbage> {
         self.databases.iter_mut().flat_map(Database::take_garbage).collect()
     }
-}
-
-/// A database index in an argument: `ERR DB index is out of range` or what `invalid` says.
-pub fn database_index(argument: &[u8], invalid: &'static str) -> Result<u8, CommandError> {
-    let text = std::str::from_utf8(argument).ok();
-    let index: i64 = text.and_then(|text| text.parse().ok()).ok_or(CommandError::Text(invalid))?;
-    u8::try_from(index)
-        .ok()
-        .filter(|index| usize::from(*index) < DATABASES)
-        .ok_or(CommandError::Text("ERR DB index is out of range"))
 }

@@ -2,7 +2,7 @@
 //!
 //! One way in: [`Store::execute`] serves RESP clients, Lua, scripts and replay alike. A command sees the store, its
 //! arguments and a reply writer, never a connection. Bytes and values only: no fd, no clock (time is an argument), no
-//! global. `unsafe` stands in `segment.rs` and `entry.rs` alone.
+//! global. `unsafe` stands in `segment.rs` and `entry/raw.rs` alone.
 
 pub mod args;
 pub mod batch;

@@ -8,7 +8,8 @@ const FILE_LINES_MAX: usize = 600;
 const LUA_COLUMNS_MAX: usize = 120;
 
 /// Where unsafe code may stand: the kernel's door, raw memory behind a safe interface, LuaJIT's C interface.
-const UNSAFE: &[&str] = &["src/ring/", "src/lua/", "src/store/segment.rs", "src/store/entry.rs"];
+const UNSAFE: &[&str] =
+    &["src/ring/", "src/lua/", "src/store/segment.rs", "src/store/entry/raw.rs"];
 
 /// Words that don't belong in finished code. Written in two halves, or this file would hold them.
 const FORBIDDEN: &[(&str, &str)] = &[
