@@ -3,8 +3,8 @@
 local socketley = require "socketley"
 
 local function line(record, all)
-  local seconds = math.floor(record.unix_ms / 1000)
-  local time = ("%s.%03d"):format(os.date("%H:%M:%S", seconds), record.unix_ms % 1000)
+  local seconds = math.floor(record.time_ms / 1000)
+  local time = ("%s.%03d"):format(os.date("%H:%M:%S", seconds), record.time_ms % 1000)
   local source = all and record.source ~= "" and record.source and record.source .. ": " or ""
   return ("%s %-5s %s%s"):format(time, record.level:upper(), source, record.text)
 end

@@ -155,6 +155,8 @@ impl Local {
             message: format!("generation {generation} was never prepared on this worker"),
             ..Default::default()
         };
+        // Between two batches: what this turn brought for the old generation is part of the state that moves over.
+        self.run_apps();
         let new = self.apps.generation(app, generation).ok_or_else(gone)?;
         let old = self.apps.running(app).filter(|old| *old != new);
         let state = match old.and_then(|old| self.apps.slots[old].as_mut()) {

@@ -34,7 +34,7 @@ fn redis_cli_reads_what_it_wrote() {
         (&["SADD", "set", "x", "y", "x"], "2"),
         (&["HSET", "hash", "field", "value", "other", "1"], "2"),
         (&["HGET", "hash", "field"], "value"),
-        (&["-3", "HGETALL", "hash"], "field\nvalue\nother\n1"),
+        (&["-3", "HGETALL", "hash"], "field value\nother 1"),
         (&["EXPIRE", "greeting", "100"], "1"),
         (&["TYPE", "hash"], "hash"),
         (&["DBSIZE"], "5"),

@@ -158,7 +158,7 @@ pub static FIELDS: &[Field] = &[
         name: "protocol",
         aliases: &[],
         kinds: &[Proxy],
-        value: ValueType::Choice(&["tcp"]),
+        value: ValueType::Text,
         default: "none: must be given",
         flag: flag("protocol"),
         help: "what to pass on: tcp (http comes in a later version)",

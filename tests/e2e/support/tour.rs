@@ -28,7 +28,7 @@ pub fn tell(folder: &Folder, chapters: &[&str]) -> Option<Vec<String>> {
 
 fn script(chapters: &[&str]) -> String {
     let mut script = String::from(
-        "set -euo pipefail\nip link set lo up\ntrap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n",
+        "set -euo pipefail\nip link set lo up\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n",
     );
     for chapter in chapters {
         for line in chapter.lines() {
