@@ -53,7 +53,7 @@ fn every_mistake_is_named_and_nothing_is_lost() {
     daemon.folder.write("field.lua", "server \"typo\" { prot = 9 }\n");
     daemon.cli("create server up -p 0 -s").ok();
     let mut peer = Peer::connect(daemon.port("up"));
-    let before = daemon.cli("show up").ok();
+    let before = daemon.fields("up");
     let mut wrong = Vec::new();
     for (line, code, words) in MISTAKES {
         let run = daemon.cli(line);
@@ -67,7 +67,7 @@ fn every_mistake_is_named_and_nothing_is_lost() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(daemon.names(), ["up"]);
-    assert_eq!(daemon.cli("show up").ok(), before);
+    assert_eq!(daemon.fields("up"), before);
     daemon.cli("send up still here").ok();
     peer.hears(&["still here"]);
 }

@@ -19,14 +19,6 @@ fn greets(port: u16) {
     assert!(peer.hear().starts_with("hello you "));
 }
 
-/// A runtime's configuration, without what changes by itself.
-fn fields(daemon: &Daemon, name: &str) -> serde_json::Value {
-    let shown: serde_json::Value =
-        serde_json::from_str(&daemon.cli(&format!("show {name}")).ok()).unwrap();
-    assert!(shown["fields"].is_object(), "{shown}");
-    shown["fields"].clone()
-}
-
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap().flatten() {
@@ -61,7 +53,7 @@ fn after_kill_9_what_ran_runs_again() {
     daemon.cli("remove gone").ok();
     daemon.folder.write("app.lua", &APP.replace("PORT", &ports[2].to_string()));
     daemon.cli("apply app.lua").ok();
-    let shown = ["chat", "db", "gw"].map(|name| fields(&daemon, name));
+    let shown = ["chat", "db", "gw"].map(|name| daemon.fields(name));
     greets(ports[2]);
 
     let daemon = daemon.kill9().restart();
@@ -72,7 +64,7 @@ fn after_kill_9_what_ran_runs_again() {
     assert_ne!(statuses[2], "running");
     assert_eq!(statuses[3], "absent");
     assert_eq!(statuses[4..], ["running", "running"]);
-    assert_eq!(["chat", "db", "gw"].map(|name| fields(&daemon, name)), shown);
+    assert_eq!(["chat", "db", "gw"].map(|name| daemon.fields(name)), shown);
     greets(ports[2]);
     Peer::connect(ports[0]);
 

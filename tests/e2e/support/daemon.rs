@@ -77,6 +77,14 @@ impl Daemon {
         self.rows().into_iter().find(|row| row["name"] == name).unwrap_or_default()
     }
 
+    /// A runtime's configuration, without what changes by itself.
+    pub fn fields(&self, name: &str) -> Value {
+        let text = self.cli_words(&["show", name]).ok();
+        let shown: Value = serde_json::from_str(&text).unwrap();
+        assert!(shown["fields"].is_object(), "{shown}");
+        shown["fields"].clone()
+    }
+
     /// The names of `ls`, in its order.
     pub fn names(&self) -> Vec<String> {
         self.rows().iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect()
