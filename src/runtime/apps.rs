@@ -43,8 +43,10 @@ pub struct Hosted {
 /// All generations on one worker.
 pub struct Apps {
     slots: Vec<Option<Hosted>>,
-    /// Closed connections whose VM was busy when they closed.
-    late_closes: Vec<(usize, ConnectionId)>,
+    /// The generation whose VM is out of its slot while its actions are carried out.
+    busy: Option<(AppId, u32)>,
+    /// Connections of the busy VM that have closed meanwhile.
+    late_closes: Vec<ConnectionId>,
     /// Connections whose handler has just ended.
     unparked: Vec<u32>,
     stores: Rc<dyn Stores>,
@@ -54,7 +56,14 @@ pub struct Apps {
 impl Apps {
     /// No apps yet.
     pub fn new(stores: Rc<dyn Stores>, watch: Arc<WatchSlot>) -> Apps {
-        Apps { slots: Vec::new(), late_closes: Vec::new(), unparked: Vec::new(), stores, watch }
+        Apps {
+            slots: Vec::new(),
+            busy: None,
+            late_closes: Vec::new(),
+            unparked: Vec::new(),
+            stores,
+            watch,
+        }
     }
 
     fn find(&self, wanted: impl Fn(&Hosted) -> bool) -> Option<usize> {
@@ -138,6 +147,8 @@ impl Local {
         generation: u32,
         placements: Vec<Placement>,
     ) {
+        // What the old generation has been told already belongs to the state that the new one takes over.
+        self.run_apps();
         let result = self.try_commit(app, generation, placements);
         if result.is_err() {
             self.discard_app(app, generation);
@@ -330,17 +341,10 @@ impl Local {
             return;
         }
         let Some(app) = self.instance_at(index).app() else { return };
-        match self.apps.generation(app, generation) {
-            Some(at) => {
-                if let Some(hosted) = self.apps.slots[at].as_mut() {
-                    hosted.vm.on_close(id);
-                }
-            }
-            None => {
-                // Its VM is out of its slot while its actions are carried out.
-                let busy = self.apps.slots.iter().position(Option::is_none);
-                self.apps.late_closes.push((busy.unwrap_or(0), id));
-            }
+        if self.apps.busy == Some((app, generation)) {
+            self.apps.late_closes.push(id);
+        } else if let Some(vm) = self.apps.vm(app, generation) {
+            vm.on_close(id);
         }
     }
 
@@ -374,6 +378,7 @@ impl Local {
 
     fn run_app(&mut self, index: usize) {
         let Some(mut hosted) = self.apps.slots[index].take() else { return };
+        self.apps.busy = Some((hosted.app, hosted.generation));
         hosted.vm.run(self.now);
         let mut actions = hosted.vm.take_actions();
         for action in actions.drain(..) {
@@ -381,10 +386,11 @@ impl Local {
         }
         hosted.vm.end_turn(actions);
         let mut late = std::mem::take(&mut self.apps.late_closes);
-        for (_, connection) in late.drain(..) {
+        for connection in late.drain(..) {
             hosted.vm.on_close(connection);
         }
         self.apps.late_closes = late;
+        self.apps.busy = None;
         self.apps.slots[index] = Some(hosted);
         let mut unparked = std::mem::take(&mut self.apps.unparked);
         for slot in unparked.drain(..) {
@@ -510,6 +516,9 @@ impl Local {
             return;
         }
         let read_ended = connection.read_ended;
+        // A newer generation may have been waiting for it.
+        self.vm_of(slot);
+        let Some(connection) = self.connections.get_mut(slot) else { return };
         if matches!(connection.role, Role::Server | Role::Client) && !connection.input.is_empty() {
             server::parse_input(self, slot, 0);
         }
