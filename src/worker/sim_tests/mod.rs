@@ -3,6 +3,7 @@
 //! A [`World`] holds the workers and plays the control thread; the stories play the peers. Every story ends with
 //! [`World::finish`]: all that was opened is closed, all that was asked is answered once.
 
+mod apps;
 mod cache;
 mod client;
 mod control;

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::super::turn::{Parts, Worker};
 use crate::id::{RuntimeId, RuntimeKind};
-use crate::lua::{Stores, Watchdog};
+use crate::lua::{Stores, WatchSlot, Watchdog};
 use crate::ring::random::Random;
 use crate::ring::sim::{Faults, Sim};
 use crate::ring::{Fd, Wait};
@@ -105,13 +105,21 @@ pub fn store(seed: u64, password: Option<&str>) -> Arc<SharedStore> {
     })
 }
 
+/// This thread's place at the watchdog; its workers take turns.
+fn watch_slot() -> Arc<WatchSlot> {
+    static WATCHDOG: OnceLock<Watchdog> = OnceLock::new();
+    thread_local! {
+        static SLOT: Arc<WatchSlot> = WATCHDOG.get_or_init(Watchdog::start).register();
+    }
+    SLOT.with(Arc::clone)
+}
+
 impl World {
     pub fn new(seed: u64, mut random: Random, workers: u8, faults: Faults) -> World {
         let sim = Sim::new(random.next_u64());
         sim.set_faults(faults);
         let inboxes: Arc<[_]> = (0..workers).map(|_| Arc::new(Inbox::default())).collect();
         let control = Arc::new(Inbox::default());
-        let watchdog = Watchdog::start();
         let stores: Rc<dyn Stores> = Rc::new(NoStores(StoreMap::default()));
         let worker = |index| {
             Some(Worker::new(Parts {
@@ -120,7 +128,7 @@ impl World {
                 control: Arc::clone(&control),
                 inboxes: Arc::clone(&inboxes),
                 stores: Rc::clone(&stores),
-                watch: watchdog.register(),
+                watch: watch_slot(),
                 seed: seed ^ u64::from(index) << 32,
             }))
         };
@@ -152,12 +160,32 @@ impl World {
         backends: Vec<Backend>,
         store: Option<Arc<SharedStore>>,
     ) -> Runtime {
-        let index = self.runtimes.len() as u16;
-        let address = SocketAddr::from(([127, 0, 0, 1], 9000 + index));
         let listens = config.kind != RuntimeKind::Client;
         let workers = if listens { self.workers.len() as u8 } else { 1 };
+        let index = self.add(config, backends, store, workers);
+        for worker in 0..workers {
+            let request = self.request();
+            let placement = self.runtimes[index].placement.clone();
+            self.tell(worker, ToWorker::Place { request, placement });
+        }
+        if listens {
+            self.listen(index);
+        }
+        self.runtimes[index].clone()
+    }
+
+    /// A runtime's entry, which no worker knows yet: its index.
+    pub fn add(
+        &mut self,
+        config: RuntimeConfig,
+        backends: Vec<Backend>,
+        store: Option<Arc<SharedStore>>,
+        workers: u8,
+    ) -> usize {
+        let index = self.runtimes.len();
+        let address = SocketAddr::from(([127, 0, 0, 1], 9000 + index as u16));
         let placement = Placement {
-            id: RuntimeId(u32::from(index) + 1),
+            id: RuntimeId(index as u32 + 1),
             config: Arc::new(config),
             stats: Arc::new(RuntimeStats::new(self.workers.len())),
             store,
@@ -165,17 +193,8 @@ impl World {
             app: None,
             workers: (0..workers).collect(),
         };
-        let runtime = Runtime { placement, address, listener: None };
-        self.runtimes.push(runtime);
-        for worker in 0..workers {
-            let request = self.request();
-            let placement = self.runtimes[usize::from(index)].placement.clone();
-            self.tell(worker, ToWorker::Place { request, placement });
-        }
-        if listens {
-            self.listen(usize::from(index));
-        }
-        self.runtimes[usize::from(index)].clone()
+        self.runtimes.push(Runtime { placement, address, listener: None });
+        index
     }
 
     pub fn tell(&self, worker: u8, message: ToWorker) {
