@@ -1,6 +1,7 @@
 --- `cache.name`: any store command as a method in lower case, in process.
 ---
---- The arguments go to Rust one by one through the FFI, the command runs under the store's lock, and simple replies come
+--- The arguments go to Rust one by one through the FFI, the command runs under the store's lock, and simple replies
+--- come
 --- back through one struct. What the script did wrong is an error; what the store says no to is `nil, err`.
 
 local sk = ...

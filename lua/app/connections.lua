@@ -1,6 +1,7 @@
 --- Connections: the record that the daemon keeps of each, and the object that scripts hold.
 ---
---- The two are apart, so that whatever a script writes into its object can't name someone else's connection. A record is
+--- The two are apart, so that whatever a script writes into its object can't name someone else's connection. A
+--- record is
 --- found by its slot; ids carry the slot's generation, so a late send never reaches the slot's next user.
 
 local sk = ...

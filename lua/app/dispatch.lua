@@ -4,9 +4,11 @@
 --- loop. A handler that waits takes the owner with it, and the loop goes on in a pooled coroutine. So a handler that
 --- doesn't wait costs no coroutine. States of such a coroutine:
 ---
----   POOLED ── drive ──> OWNER ── a handler waits ──> WAITING ── wake ──> FINISHING (rest of the handler, mailbox) ──> POOLED
+---   POOLED ── drive ──> OWNER ── a handler waits ──> WAITING ── wake ──> FINISHING (rest of the handler, mailbox)
+--- ──> POOLED
 ---
---- A connection whose handler waits is *parked*: the host sends no more of its messages, and those of this batch go into
+--- A connection whose handler waits is *parked*: the host sends no more of its messages, and those of this batch go
+--- into
 --- its mailbox. Trusted code calls a script's code only inside an `xpcall` section with `control.in_user` set, which is
 --- the watchdog's clock and what allows the kill switch to raise.
 
@@ -285,7 +287,7 @@ function sk.finish(me)
   return true
 end
 
--- Jobs: what runs without an event of its own --------------------------------------------------------------------------
+-- Jobs: what runs without an event of its own -----------------------------------------------------------------------
 
 --- Queues a job (`fn`, `event`, `runtime`, `done(job, ok, result)`, ...) for the end of this batch or the next one.
 function sk.queue(job)
@@ -306,7 +308,7 @@ function sk.run_job(job)
   end
 end
 
--- The entry --------------------------------------------------------------------------------------------------------------
+-- The entry ---------------------------------------------------------------------------------------------------------
 
 local at, count = 0, 0
 

@@ -1,4 +1,5 @@
---- What the control thread asks an app's VM to do: console lines, completions, and the app's own CLI commands. Each is a
+--- What the control thread asks an app's VM to do: console lines, completions, and the app's own CLI commands. Each
+--- is a
 --- job: it may wait, it has the time budget, and it can be cancelled.
 
 local sk, globals = ...
@@ -10,7 +11,8 @@ local function trusted_load(code, name, env)
   return load(code, name, "t", env)
 end
 
---- A bundled file of the daemon's own, called with the arguments. It is trusted code for the kill switch: an interrupted
+--- A bundled file of the daemon's own, called with the arguments. It is trusted code for the kill switch: an
+--- interrupted
 --- line's error passes through it.
 local function load_bundled(path, env, ...)
   return sk.compile((native.bundled_file(path)), "=[sk console]", env)(...)

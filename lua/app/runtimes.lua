@@ -28,7 +28,7 @@ function sk.show(value)
   return type(value)
 end
 
--- What every object can do ----------------------------------------------------------------------------------------------
+-- What every object can do ------------------------------------------------------------------------------------------
 
 local methods = { server = {}, client = {}, cache = {}, proxy = {} }
 
@@ -210,7 +210,7 @@ local function new_runtime(kind, name)
   return runtime
 end
 
--- Definitions -----------------------------------------------------------------------------------------------------------
+-- Definitions -------------------------------------------------------------------------------------------------------
 
 --- Where the script's line stands that made the call.
 local function place(level)
@@ -376,7 +376,7 @@ function sk.install_runtimes(globals, owner)
   end
 end
 
--- After the load --------------------------------------------------------------------------------------------------------
+-- After the load ----------------------------------------------------------------------------------------------------
 
 --- The original's callbacks, with what their own signature takes from (connection, ...) or (runtime, ...).
 local ORIGINAL = {

@@ -39,7 +39,7 @@ local function copy(library)
   end)())
 end
 
--- Calls and coroutines --------------------------------------------------------------------------------------------------
+-- Calls and coroutines ----------------------------------------------------------------------------------------------
 
 --- An error that the kill switch raises calls message handlers with hooks off: a script's own would be unkillable.
 local function user_xpcall(fn, handler, ...)
@@ -90,7 +90,7 @@ local function user_yield(...)
   return yield(...)
 end
 
--- Chunks ----------------------------------------------------------------------------------------------------------------
+-- Chunks ------------------------------------------------------------------------------------------------------------
 
 local function read_all(reader)
   local parts = {}
@@ -128,7 +128,7 @@ local function user_loadfile(path, _, ...)
   return user_load(text, "@" .. path, "t", ...)
 end
 
--- require ---------------------------------------------------------------------------------------------------------------
+-- require -----------------------------------------------------------------------------------------------------------
 
 local LOADING = {}
 local package = { loaded = {}, preload = {}, path = sk.package_path, cpath = "", config = "/\n;\n?\n!\n-\n" }
@@ -183,7 +183,7 @@ local function require(name)
   return loaded[name]
 end
 
--- Libraries -------------------------------------------------------------------------------------------------------------
+-- Libraries ---------------------------------------------------------------------------------------------------------
 
 local function user_os()
   local library = pick(os, OS)

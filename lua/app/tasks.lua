@@ -46,7 +46,7 @@ local function when_committed(fn)
 end
 sk.when_committed = when_committed
 
--- Timers ----------------------------------------------------------------------------------------------------------------
+-- Timers ------------------------------------------------------------------------------------------------------------
 
 local Timer = {}
 local timer_metatable = { __index = Timer, __metatable = "timer" }
@@ -90,7 +90,8 @@ local function timer_object(id)
   return object
 end
 
---- A timer's time has come; in a body of loop 0. An interval keeps its rhythm, and skips a turn whose last one still runs.
+--- A timer's time has come; in a body of loop 0. An interval keeps its rhythm, and skips a turn whose last one still
+--- runs.
 function sk.timer_fired(id)
   local timer = timers[id]
   if not timer then
@@ -178,7 +179,7 @@ function sk.stop_tick(runtime)
   end
 end
 
--- Waiting ---------------------------------------------------------------------------------------------------------------
+-- Waiting -----------------------------------------------------------------------------------------------------------
 
 --- Waits. Answers true, or `nil, err` if the handler's connection is closed meanwhile.
 function sk.sleep(duration)
@@ -188,7 +189,8 @@ function sk.sleep(duration)
   return sk.suspend()
 end
 
---- Asks the control thread and waits for its answer: the value, or `nil, err`. While the file loads the question is only
+--- Asks the control thread and waits for its answer: the value, or `nil, err`. While the file loads the question is
+--- only
 --- kept, and the answer is true.
 function sk.ask(verb, arguments, level)
   level = (level or 2) + 1
@@ -208,7 +210,7 @@ function sk.ask(verb, arguments, level)
   return sk.suspend()
 end
 
--- Tasks -----------------------------------------------------------------------------------------------------------------
+-- Tasks -------------------------------------------------------------------------------------------------------------
 
 local Task = {}
 local task_metatable = { __index = Task, __metatable = "task" }
@@ -291,7 +293,7 @@ function Task.cancel(object)
   end
 end
 
--- The life of the generation --------------------------------------------------------------------------------------------
+-- The life of the generation ----------------------------------------------------------------------------------------
 
 --- The generation is the running one: what the load asked for starts.
 function sk.start_deferred()
