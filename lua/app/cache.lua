@@ -19,7 +19,8 @@ local function push(value, position, name)
   if kind == "string" then
     return argument(host, value, #value)
   elseif kind == "number" then
-    local text = value == floor(value) and value > -1e15 and value < 1e15 and format("%d", value) or format("%.17g", value)
+    local whole = value == floor(value) and value > -1e15 and value < 1e15
+    local text = whole and format("%d", value) or format("%.17g", value)
     return argument(host, text, #text)
   end
   leaf.argument(host, nil, 0) -- forgets what was pushed

@@ -77,7 +77,9 @@ call_event[sk.ROUTE] = function(loop, event)
   local runtime = loop.runtime
   local ip, local_ip, local_port = string.match(str(event.bytes, event.len), "^(%S+) (%S+) (%S+)$")
   local record = sk.join(runtime, event, ip)
-  local request = { id = record.id, ip = ip, port = record.port, local_ip = local_ip, local_port = tonumber(local_port) }
+  local request = {
+    id = record.id, ip = ip, port = record.port, local_ip = local_ip, local_port = tonumber(local_port),
+  }
   local handler = runtime.handlers.on_route
   local ok, answer = true, nil
   if handler then

@@ -113,6 +113,7 @@ fn a_script_broken_meanwhile_is_served_from_its_last_good_source() {
     let stopped = daemon.kill9();
     stopped.folder.write("app.lua", &text.replace("conn:send", "conn:send = "));
     let daemon = stopped.restart();
+    daemon.until_row("greeter", |row| row["status"] == "running");
     greets(port);
     let row = daemon.row("greeter");
     assert!(degraded(&row).contains("app.lua:5"), "{row}");
@@ -130,6 +131,7 @@ fn a_script_that_is_gone_is_served_from_its_last_good_source() {
     let stopped = daemon.stop();
     fs::remove_file(stopped.folder.join("example.lua")).unwrap();
     let daemon = stopped.restart();
+    daemon.until_row("echo", |row| row["status"] == "running");
     let mut peer = Peer::connect(port);
     peer.say("still there?");
     peer.hears(&["Welcome!", "Echo: still there?"]);
