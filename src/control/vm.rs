@@ -289,7 +289,7 @@ fn arm(lua: &Lua, instructions: u32, meter: &Rc<Meter>) -> mlua::Result<()> {
         if instructions > 1 {
             arm(lua, 1, &meter)?;
         }
-        Err(mlua::Error::runtime("stopped: it ran too long without waiting"))
+        Err(mlua::Error::runtime("stopped: it ran longer than its time budget without waiting"))
     })
 }
 

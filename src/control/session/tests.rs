@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use super::*;
+use crate::control::logs::Entry;
+use crate::log::{LogLevel, LogRecord};
 use crate::proto::control::{Stream, VERSION};
 
 /// Answers as told; keeps those that shall come later.
@@ -35,6 +37,7 @@ impl Calls for Fake {
             }
             "stop" if name == "api-1" => answer.give(Err(OperatorError::failed("api-1 is stuck"))),
             "stop" => answer.give(Ok(Value::Null)),
+            "logs" => answer.give(Ok(json!([log_entry(7, "hello").to_json()]))),
             "get" => answer.give(Ok(json!({"name": name, "status": "running"}))),
             "send" => answer.give(Ok(json!({"count": 3}))),
             "list" => answer.give(Ok(json!([
@@ -59,7 +62,7 @@ impl Calls for Fake {
         self.cancelled.push(call);
     }
     fn subscribe(&mut self, kind: &str, _: &Value) -> Result<SubscriptionId, OperatorError> {
-        if kind != "messages" {
+        if !["messages", "logs"].contains(&kind) {
             return Err(OperatorError::usage("unknown stream"));
         }
         self.subscribed += 1;
@@ -71,6 +74,12 @@ impl Calls for Fake {
     fn unsubscribe(&mut self, _: SubscriptionId) {
         self.subscribed -= 1;
     }
+}
+
+/// A record as the manager has it, so that its names and the command's stay the same.
+fn log_entry(number: u64, text: &str) -> Entry {
+    let (level, source, text) = (LogLevel::Warn, "chat".to_string(), text.to_string());
+    Entry { number, record: LogRecord { unix_ms: 3_600_000 * 24 + 5, level, source, text } }
 }
 
 const CALLER: ClientId = ClientId(7);
@@ -217,6 +226,26 @@ fn an_attached_terminal_gets_messages_and_sends_lines() {
     bench.send(&json!({"end": true}));
     assert_eq!(bench.outputs(), [exit(0)]);
     assert_eq!(bench.fake.subscribed, 0);
+}
+
+#[test]
+fn log_lines_are_followed_without_saying_one_twice() {
+    let mut bench = Bench::new();
+    let shown = |outputs: &[Output]| -> Vec<String> {
+        let text = |output: &Output| match output {
+            Output::Record { text, .. } => text.split_once(' ').unwrap().1.to_string(),
+            other => panic!("{other:?}"),
+        };
+        outputs.iter().map(text).collect()
+    };
+    let outputs = bench.request("logs", json!({"follow": true, "tail": 5}));
+    assert_eq!(shown(&outputs), ["WARN  chat: hello"]);
+    bench.fake.published.extend([log_entry(7, "hello"), log_entry(8, "more")].map(|e| e.to_json()));
+    assert_eq!(shown(&bench.outputs()), ["WARN  chat: more"]);
+    bench.send(&json!({"cancel": true}));
+    assert_eq!(bench.outputs(), [exit(130)]);
+    let refused = bench.request("logs", json!({"follow": true, "format": "json"}));
+    assert!(matches!(refused[0], Output::Error { .. }) && refused[1] == exit(2), "{refused:?}");
 }
 
 #[test]

@@ -168,7 +168,7 @@ fn endless_loops_end() {
         "setmetatable({}, { __index = function(t, k) return t[k] end }).x",
     ] {
         let (text, exit) = bench.eval(code);
-        assert!(text.contains("too long") || text.contains("overflow"), "{code}: {text}");
+        assert!(text.contains("time budget") || text.contains("overflow"), "{code}: {text}");
         assert_eq!(exit, Some(1), "{code}");
         assert_eq!(bench.eval("1 + 1").0, "2", "after {code}");
     }
