@@ -147,8 +147,6 @@ impl Local {
         generation: u32,
         placements: Vec<Placement>,
     ) {
-        // What the old generation has been told already belongs to the state that the new one takes over.
-        self.run_apps();
         let result = self.try_commit(app, generation, placements);
         if result.is_err() {
             self.discard_app(app, generation);

@@ -57,6 +57,7 @@ fn after_kill_9_what_ran_runs_again() {
     greets(ports[2]);
 
     let daemon = daemon.kill9().restart();
+    daemon.until_row("greeter", |row| row["status"] == "running");
     let status = |name: &str| daemon.row(name)["status"].as_str().unwrap_or("absent").to_owned();
     let statuses = ["chat", "db", "gw", "gone", "memory", "greeter"].map(status);
     assert_eq!(statuses[0], "running");
@@ -90,8 +91,8 @@ fn a_damaged_state_file_is_set_aside() {
     fs::write(&bad, "{\"name\": \"bad\", \"ty").unwrap();
     fs::write(state_file(&stopped.folder, "empty"), "").unwrap();
     let daemon = stopped.restart();
+    daemon.until_row("good", |row| row["status"] == "running");
     assert_eq!(daemon.names(), ["good"]);
-    assert_eq!(daemon.row("good")["status"], "running");
     let log = daemon.log();
     assert!(log.contains("bad.json") && log.contains("empty.json"), "{log}");
     let kept = files_below(&daemon.folder.join("home"))
@@ -113,9 +114,9 @@ fn a_script_broken_meanwhile_is_served_from_its_last_good_source() {
     let stopped = daemon.kill9();
     stopped.folder.write("app.lua", &text.replace("conn:send", "conn:send = "));
     let daemon = stopped.restart();
-    daemon.until_row("greeter", |row| row["status"] == "running");
+    let is_served = |row: &serde_json::Value| row["status"] == "degraded";
+    let row = daemon.until_row("greeter", is_served);
     greets(port);
-    let row = daemon.row("greeter");
     assert!(degraded(&row).contains("app.lua:5"), "{row}");
     daemon.folder.write("app.lua", &text);
     daemon.until_row("greeter", |row| degraded(row).is_empty());
@@ -131,11 +132,11 @@ fn a_script_that_is_gone_is_served_from_its_last_good_source() {
     let stopped = daemon.stop();
     fs::remove_file(stopped.folder.join("example.lua")).unwrap();
     let daemon = stopped.restart();
-    daemon.until_row("echo", |row| row["status"] == "running");
+    let is_served = |row: &serde_json::Value| row["status"] == "degraded";
+    let row = daemon.until_row("echo", is_served);
     let mut peer = Peer::connect(port);
     peer.say("still there?");
     peer.hears(&["Welcome!", "Echo: still there?"]);
-    let row = daemon.row("echo");
     assert!(degraded(&row).contains("example.lua"), "{row}");
 }
 
@@ -151,7 +152,7 @@ fn sigterm_drains_and_ends_with_success() {
     assert_eq!(peer.rest(), "");
     assert!(!socket.exists());
     let daemon = stopped.restart();
-    assert_eq!(daemon.row("chat")["status"], "running");
+    daemon.until_row("chat", |row| row["status"] == "running");
     let run = daemon.cli("daemon stop");
     assert_eq!(run.code, 0, "{run:?}");
     assert_eq!(daemon.ended().run.code, 0);
@@ -171,7 +172,7 @@ fn a_supervised_daemon_comes_back_by_itself() {
     daemon.signal_to(first, "KILL");
     let second =
         until("another process that serves", || serving(&daemon).filter(|pid| *pid != first));
-    assert_eq!(daemon.row("chat")["status"], "running");
+    daemon.until_row("chat", |row| row["status"] == "running");
     Peer::connect(daemon.port("chat"));
     let stopped = daemon.stop();
     assert_eq!(stopped.run.code, 0, "{}", stopped.run.err);

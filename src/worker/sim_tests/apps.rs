@@ -81,7 +81,7 @@ fn load(world: &mut World, text: &str, kinds: &[RuntimeKind], backends: &[Backen
     assert_eq!(definitions.runtimes.len(), kinds.len());
     for (at, kind) in kinds.iter().enumerate() {
         let mut config = config(*kind);
-        config.name = format!("{}", ["s", "t", "u"][at]);
+        config.name = ["s", "t", "u"][at].to_owned();
         let index = world.add(config, backends.to_vec(), None, 1);
         world.runtimes[index].placement.app = Some((APP, at));
     }
