@@ -9,7 +9,6 @@ local ways = {
   pcall = function() while true do pcall(forever) end end,
   xpcall = function() while true do xpcall(forever, forever) end end,
   coroutine = function() while true do coroutine.wrap(function() pcall(forever) end)() end end,
-  pattern = function() return (("a"):rep(40)):find(("a?"):rep(40) .. ("a"):rep(40)) end,
   memory = function() return #("x"):rep(2 ^ 30) end,
   recursion = function() local function deeper() return 1 + deeper() end return deeper() end,
 }
