@@ -85,7 +85,7 @@ fn a_terminal_gets_prompt_completion_and_cancel() {
     let daemon = a_daemon();
     let mut command = Command::new("script");
     command
-        .args(["-qefc", &format!("{SOCKETLEY} console chat"), "/dev/null"])
+        .args(["-qefc", &format!("exec {SOCKETLEY} console chat"), "/dev/null"])
         .current_dir(daemon.folder.path());
     command
         .env("SOCKETLEY_HOME", daemon.folder.join("home"))
