@@ -22,6 +22,18 @@ pub const OUTBOX_MAX_BYTES: usize = 64 * 1024 * 1024;
 pub const OUTBOX_COALESCE_BYTES: usize = 64 * 1024;
 /// Shared or owned bytes below this are copied into the growing chunk: cheaper than a chunk of their own.
 pub const OUTBOX_SHARE_BYTES_MIN: usize = 512;
+/// A method of an HTTP request line: more in the first bytes of a connection is no request.
+pub const DETECT_METHOD_BYTES_MAX: usize = 32;
+/// Messages kept for a connection whose protocol isn't known yet.
+pub const DETECT_HELD_BYTES_MAX: usize = 64 * 1024;
+/// How long a server on `auto` waits for a client's first bytes before its app meets it, in milliseconds.
+pub const DETECT_MS: u64 = 100;
+/// The longest such time that a runtime may ask for, in milliseconds.
+pub const DETECT_MS_MAX: u64 = 60_000;
+/// One line of an HTTP head: the request line or a field.
+pub const HTTP_LINE_BYTES_MAX: usize = 8 * 1024;
+/// How long the head of an HTTP request may take, in milliseconds.
+pub const HTTP_HEAD_MS: u64 = 10_000;
 /// Pending connections of a listening socket (the kernel caps it at `net.core.somaxconn`).
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// Entries of a ring's submission queue; the completion queue has four times as many.

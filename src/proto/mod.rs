@@ -3,5 +3,6 @@
 //! Must not know: connections, runtimes, stores, Lua.
 
 pub mod control;
+pub mod detect;
 pub mod framing;
 pub mod resp;

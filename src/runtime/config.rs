@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 pub use fields::{FIELDS, Field, Flag, ValueType};
 
-use super::{Access, Framing, Mode, RuntimeConfig, RuntimeKind, Strategy, WorkerCount};
+use super::{Access, Framing, Mode, Protocol, RuntimeConfig, RuntimeKind, Strategy, WorkerCount};
 use crate::error::OperatorError;
 use crate::limits::NAME_BYTES_MAX;
 use crate::suggest::did_you_mean;
@@ -63,6 +63,8 @@ impl RuntimeConfig {
                 .map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
             mode: Mode::InOut,
             framing: Framing::Lines,
+            protocol: if kind == RuntimeKind::Server { Protocol::Auto } else { Protocol::Messages },
+            detect_ms: crate::limits::DETECT_MS,
             max_connections: 0,
             target: (kind == RuntimeKind::Client).then(|| DEFAULT_TARGET.to_owned()),
             reconnect: Some(0),
@@ -88,6 +90,7 @@ impl RuntimeConfig {
         let mut config = RuntimeConfig::new(kind, name);
         let mut errors = config.set_all(fields);
         errors.extend(missing(kind, fields));
+        errors.extend(contradiction(fields, &config));
         if errors.is_empty() { Ok(config) } else { Err(errors) }
     }
 
@@ -229,6 +232,16 @@ fn missing(kind: RuntimeKind, fields: &Map<String, Value>) -> Option<FieldError>
         field: "protocol".to_owned(),
         message: "is missing; its default, HTTP proxying, isn't in this version yet".to_owned(),
         hint: Some("use --protocol tcp (in a file: protocol = \"tcp\")".to_owned()),
+    })
+}
+
+/// `framing` and `protocol` may say the same, not different things.
+fn contradiction(fields: &Map<String, Value>, config: &RuntimeConfig) -> Option<FieldError> {
+    let wanted = values::framing(fields.get("framing")?).ok()?;
+    let protocol = fields.get("protocol")?;
+    (wanted != config.framing).then(|| {
+        let framing = values::framing_out(wanted);
+        FieldError::new("protocol", format!("doesn't go with framing {framing}, got {protocol}"))
     })
 }
 

@@ -11,6 +11,7 @@ use crate::ring::Fd;
 
 use super::cache::CacheClient;
 use super::proxy::Link;
+use super::server::detect::Detecting;
 
 /// How far a connection's life has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,17 @@ pub enum Role {
     Cache(Box<CacheClient>),
 }
 
+/// What a server's or client's connection speaks; proxies and caches have one protocol each.
+#[derive(Debug)]
+pub enum ProtocolState {
+    /// Not known yet.
+    Detecting(Detecting),
+    /// Messages in the runtime's framing.
+    Messages,
+    /// HTTP/1.
+    Http,
+}
+
 /// One socket with its protocol state.
 pub struct Connection {
     /// Its name.
@@ -57,6 +69,8 @@ pub struct Connection {
     pub phase: Phase,
     /// What it is to its runtime.
     pub role: Role,
+    /// What it speaks, to a server or client runtime.
+    pub protocol: ProtocolState,
     /// Bytes read and not yet understood: the start of a message, or all that came while parked.
     pub input: Vec<u8>,
     /// Bytes to send.

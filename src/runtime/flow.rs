@@ -13,7 +13,7 @@ use crate::net::Outbox;
 use crate::ring::{Chunks, Errno, Fd, How, Op, OpKind, Token};
 
 use super::cache::Join;
-use super::connection::{Connection, Pause, Phase, Role};
+use super::connection::{Connection, Pause, Phase, ProtocolState, Role};
 use super::instance::Stopping;
 use super::local::{Local, TimerEvent};
 use super::message::{FromWorker, ToWorker};
@@ -37,6 +37,7 @@ impl Local {
             peer,
             phase,
             role,
+            protocol: ProtocolState::Messages,
             input: Vec::new(),
             outbox: Outbox::new(),
             in_flight: 0,
@@ -239,6 +240,15 @@ impl Local {
         let connection = self.connections.at(slot);
         if connection.phase != Phase::Open {
             return false;
+        }
+        match &connection.protocol {
+            ProtocolState::Messages => {}
+            ProtocolState::Detecting(_) => {
+                let mut framed = Vec::with_capacity(message.len() + 1);
+                return Framing::Lines.write(message, &mut framed)
+                    && server::detect::send(self, slot, &framed);
+            }
+            ProtocolState::Http => return false,
         }
         let index = connection.instance;
         let framing = self.instances[index].as_ref().map_or(Framing::Raw, |i| i.config().framing);

@@ -23,6 +23,8 @@ use super::message::{FromWorker, Inbox, ToWorker};
 pub enum TimerEvent {
     /// A script's timer.
     Script { app: AppId, generation: u32, timer: u64 },
+    /// A client hasn't said anything for some time.
+    Detect { connection: ConnectionId },
     /// A client runtime dials again.
     Reconnect { runtime: RuntimeId },
     /// A dial takes too long.

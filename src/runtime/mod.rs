@@ -37,6 +37,17 @@ pub enum Mode {
     Out,
 }
 
+/// What a server's clients speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Told from each connection's first bytes.
+    Auto,
+    /// Messages in the runtime's framing, and nothing else.
+    Messages,
+    /// HTTP/1, and nothing else.
+    Http,
+}
+
 /// How a proxy chooses a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
@@ -83,6 +94,10 @@ pub struct RuntimeConfig {
     pub mode: Mode,
     /// server, client: what makes a message.
     pub framing: Framing,
+    /// server: what its clients speak.
+    pub protocol: Protocol,
+    /// server: how long `auto` waits for a client's first bytes before its app meets it, in milliseconds.
+    pub detect_ms: u64,
     /// server, proxy, cache: accepted connections at a time; 0 for no limit of its own.
     pub max_connections: u32,
     /// client: `host:port` to dial.

@@ -1,5 +1,10 @@
 //! The server runtime on one worker: messages from its connections go to a handler, or to all other connections.
 //! A client runtime's one connection speaks in the same way.
+//!
+//! `detect` finds out what a new client speaks, `http` serves those that speak HTTP.
+
+pub mod detect;
+pub mod http;
 
 use std::sync::Arc;
 
@@ -7,15 +12,27 @@ use crate::limits;
 use crate::log::LogLevel;
 use crate::lua::Handlers;
 
-use super::connection::{Pause, Phase, Role};
+use super::connection::{Pause, Phase, ProtocolState, Role};
 use super::local::Local;
 use super::message::{FromWorker, Recipients};
 use super::stats::StatsCell;
-use super::{Framing, Mode};
+use super::{Framing, Mode, Protocol};
 
 /// A connection is served from now on.
 pub fn on_open(local: &mut Local, slot: u32) {
-    local.tell_app_open(slot);
+    let connection = local.connections.at(slot);
+    let (index, is_client) = (connection.instance, matches!(connection.role, Role::Client));
+    let config = local.instance_at(index).config();
+    match config.protocol {
+        _ if is_client => local.tell_app_open(slot),
+        Protocol::Auto => {
+            let detect_ms = config.detect_ms;
+            detect::begin(local, slot, detect_ms);
+        }
+        Protocol::Messages if config.framing == Framing::Lines => detect::begin_pinned(local, slot),
+        Protocol::Messages => local.tell_app_open(slot),
+        Protocol::Http => http::begin(local, slot),
+    }
 }
 
 /// Bytes came: whole messages are handled, the rest waits in the connection's input.
@@ -27,6 +44,11 @@ pub fn on_bytes(local: &mut Local, slot: u32, bytes: &[u8]) {
             local.pause(slot, Pause::PARKED);
         }
         return;
+    }
+    match connection.protocol {
+        ProtocolState::Messages => {}
+        ProtocolState::Detecting(_) => return detect::on_bytes(local, slot, bytes),
+        ProtocolState::Http => return,
     }
     if connection.input.is_empty() {
         let used = handle_messages(local, slot, bytes, 0);
@@ -44,6 +66,11 @@ pub fn on_bytes(local: &mut Local, slot: u32, bytes: &[u8]) {
 
 /// Handles what a connection's input holds, after new bytes or when its handler has ended.
 pub fn parse_input(local: &mut Local, slot: u32, searched: usize) {
+    match local.connections.at(slot).protocol {
+        ProtocolState::Messages => {}
+        ProtocolState::Detecting(_) => return detect::on_input(local, slot),
+        ProtocolState::Http => return,
+    }
     let mut input = std::mem::take(&mut local.connections.at(slot).input);
     let used = handle_messages(local, slot, &input, searched);
     if let Some(connection) = local.connections.get_mut(slot)
@@ -125,10 +152,16 @@ fn on_message(local: &mut Local, slot: u32, index: usize, message: &[u8]) {
 
 /// The peer has ended its stream and nothing waits: a last line without its newline is a message too; then close.
 pub fn on_last_bytes(local: &mut Local, slot: u32) {
+    if matches!(local.connections.at(slot).protocol, ProtocolState::Detecting(_))
+        && !local.connections.at(slot).input.is_empty()
+    {
+        detect::settle_as_messages(local, slot);
+    }
     let connection = local.connections.at(slot);
     let index = connection.instance;
     let last = std::mem::take(&mut connection.input);
     let lines = matches!(connection.role, Role::Server | Role::Client)
+        && matches!(connection.protocol, ProtocolState::Messages)
         && local.instance_at(index).config().framing == Framing::Lines;
     if lines && !last.is_empty() {
         on_message(local, slot, index, &last);
@@ -173,7 +206,7 @@ impl Local {
                 connection.instance == index
                     && matches!(connection.role, Role::Server | Role::Client)
             });
-            return slot.map_or(0, |slot| u64::from(self.send(slot, framed)));
+            return slot.map_or(0, |slot| u64::from(self.send_framed(slot, framed, None)));
         }
         let except = if let Recipients::AllBut(id) = to { Some(id) } else { None };
         let shared: Option<Arc<[u8]>> =
@@ -185,16 +218,22 @@ impl Local {
             let addressed = matches!(connection.role, Role::Server | Role::Client)
                 && Some(connection.id) != except;
             if addressed {
-                let sent = match &shared {
-                    Some(bytes) => self.send_shared(slot, bytes),
-                    None => self.send(slot, framed),
-                };
-                count += u64::from(sent);
+                count += u64::from(self.send_framed(slot, framed, shared.as_ref()));
             }
         }
         // A slow connection may have begun to close meanwhile, but none leaves the list before its close op is done.
         self.instance_at(index).members = members;
         count
+    }
+
+    /// Sends framed bytes to a connection of messages; others take none.
+    fn send_framed(&mut self, slot: u32, framed: &[u8], shared: Option<&Arc<[u8]>>) -> bool {
+        match (&self.connections.at(slot).protocol, shared) {
+            (ProtocolState::Messages, Some(bytes)) => self.send_shared(slot, bytes),
+            (ProtocolState::Messages, None) => self.send(slot, framed),
+            (ProtocolState::Detecting(_), _) => detect::send(self, slot, framed),
+            (ProtocolState::Http, _) => false,
+        }
     }
 
     /// Hands this turn's broadcasts to the runtime's other workers.

@@ -11,9 +11,7 @@ use crate::lua::Watchdog;
 use crate::net::listener::Listener;
 use crate::ring::Options;
 use crate::runtime::stores::StoreMap;
-use crate::runtime::{
-    Access, Backend, Framing, Mode, Placement, RuntimeConfig, RuntimeStats, Strategy,
-};
+use crate::runtime::{Backend, Placement, RuntimeConfig, RuntimeStats};
 use crate::store::{Settings, SharedStore};
 
 struct Rig {
@@ -83,21 +81,10 @@ impl Drop for Rig {
 
 fn config(kind: RuntimeKind) -> RuntimeConfig {
     RuntimeConfig {
-        name: kind.name().to_owned(),
-        kind,
         listen: None,
-        mode: Mode::InOut,
-        framing: Framing::Lines,
-        max_connections: 0,
         target: None,
         reconnect: None,
-        backends: Vec::new(),
-        strategy: Strategy::RoundRobin,
-        access: Access::ReadWrite,
-        password: None,
-        autostart: None,
-        lua: None,
-        workers: crate::runtime::WorkerCount::Default,
+        ..RuntimeConfig::new(kind, kind.name())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::runtime::cache::{self, CacheTurn};
 use crate::runtime::connection::{Connections, Role};
 use crate::runtime::local::{Local, TimerEvent};
 use crate::runtime::message::{FromWorker, Inbox, Recipients, ToWorker};
-use crate::runtime::{client, place, proxy};
+use crate::runtime::{client, place, proxy, server};
 
 /// A worker: its world and the ring that moves it.
 pub struct Worker {
@@ -265,6 +265,11 @@ impl Worker {
             TimerEvent::Linger { connection } => {
                 if let Some(slot) = local.connections.slot_of(connection) {
                     local.close_now(slot);
+                }
+            }
+            TimerEvent::Detect { connection } => {
+                if let Some(slot) = local.connections.slot_of(connection) {
+                    server::detect::on_timer(local, slot);
                 }
             }
             TimerEvent::Flush { connection, left } => local.on_flush_timer(connection, left),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::values as v;
 use crate::id::RuntimeKind::{self, Cache, Client, Proxy, Server};
+use crate::limits::DETECT_MS_MAX;
 use crate::runtime::{RuntimeConfig, WorkerCount};
 
 /// One field of runtimes.
@@ -138,21 +139,47 @@ pub static FIELDS: &[Field] = &[
         help: "what makes a message: lines, raw, length (4 bytes), length1, length2 or length4",
         live: false,
         required: false,
-        write: |config, value| v::framing(value).map(|framing| config.framing = framing),
+        write: v::set_framing,
         read: |config| Some(v::framing_out(config.framing)),
     },
     Field {
         name: "protocol",
         aliases: &[],
-        kinds: MESSAGING,
+        kinds: &[Server],
+        value: ValueType::Choice(&["auto", "lines", "raw", "http"]),
+        default: "auto",
+        flag: flag("protocol"),
+        help: "what clients speak: auto (told from the first bytes), lines, raw or http",
+        live: false,
+        required: false,
+        write: v::set_protocol,
+        read: v::protocol_out,
+    },
+    Field {
+        name: "protocol",
+        aliases: &[],
+        kinds: &[Client],
         value: ValueType::Choice(&["lines", "raw"]),
         default: "lines",
         flag: None,
         help: "the same as framing, for lines and raw",
         live: false,
         required: false,
-        write: |config, value| v::server_protocol(value).map(|framing| config.framing = framing),
+        write: |config, value| v::client_protocol(value).map(|framing| config.framing = framing),
         read: |_| None,
+    },
+    Field {
+        name: "detect_ms",
+        aliases: &[],
+        kinds: &[Server],
+        value: ValueType::Integer,
+        default: "100",
+        flag: None,
+        help: "on auto: after so many milliseconds without a byte, on_connect runs as for lines",
+        live: true,
+        required: false,
+        write: |config, value| v::integer(value, 0, DETECT_MS_MAX).map(|ms| config.detect_ms = ms),
+        read: |config| Some(json!(config.detect_ms)),
     },
     Field {
         name: "protocol",

@@ -26,6 +26,8 @@ fn good_fields_are_written_out_as_they_came() {
         (Server, json!({"port": "0.0.0.0:9000", "mode": "in", "max_connections": 5})),
         (Server, json!({"port": 8000, "framing": {"length": 2}, "workers": "all"})),
         (Server, json!({"port": "[::1]:0", "framing": "raw", "lua": "a.lua", "autostart": true})),
+        (Server, json!({"port": 1, "protocol": "lines", "detect_ms": 5})),
+        (Server, json!({"port": 1, "protocol": "http"})),
         (Client, json!({"target": "db.example.org:80", "reconnect": -1})),
         (Client, json!({"target": "127.0.0.1:8000", "reconnect": 7})),
         (
@@ -96,7 +98,15 @@ fn wrong_fields_say_what_was_expected() {
         (Server, json!({"max_connections": 1.5}), "got 1.5"),
         (Server, json!({"backends": ["a:1"]}), "it is for: proxy"),
         (Server, json!({"tls": true}), "TLS isn't in this version yet"),
-        (Server, json!({"protocol": "auto"}), "\"auto\" isn't in this version yet"),
+        (Server, json!({"protocol": "websocket"}), "\"websocket\" isn't in this version yet"),
+        (Server, json!({"protocol": "htpp"}), "expected \"auto\", \"lines\", \"raw\" or \"http\""),
+        (
+            Server,
+            json!({"framing": "raw", "protocol": "http"}),
+            "protocol: doesn't go with framing \"raw\"",
+        ),
+        (Server, json!({"detect_ms": 100_000}), "expected a whole number from 0 to 60000"),
+        (Client, json!({"protocol": "http"}), "\"http\" isn't in this version yet"),
         (Server, json!({"workers": 0}), "got 0, or \"all\""),
         (Client, json!({"target": "nowhere"}), "\"nowhere\" is not an address to connect to"),
         (Proxy, json!({"backends": "a:1"}), "use --protocol tcp"),
@@ -141,7 +151,7 @@ fn some_fields_need_a_stop() {
     let base = parse(RuntimeKind::Server, json!({"port": 1})).unwrap();
     let cases = [
         (json!({"max_connections": 4, "mode": "out"}), vec![]),
-        (json!({"port": 2, "framing": "raw", "mode": "out"}), vec!["port", "framing"]),
+        (json!({"port": 2, "framing": "raw", "mode": "out"}), vec!["port", "framing", "protocol"]),
     ];
     for (change, expected) in cases {
         let edited = base.edited(&object(change)).unwrap();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::net::dial::Target;
 use crate::net::listener::parse_address;
-use crate::runtime::{Access, Framing, Mode, Strategy, WorkerCount};
+use crate::runtime::{Access, Framing, Mode, Protocol, RuntimeConfig, Strategy, WorkerCount};
 use crate::suggest::did_you_mean;
 
 type Read<T> = Result<T, String>;
@@ -129,11 +129,48 @@ pub fn framing_out(framing: Framing) -> Value {
     }
 }
 
-pub fn server_protocol(value: &Value) -> Read<Framing> {
+/// A framing other than lines is only for messages.
+pub fn set_framing(config: &mut RuntimeConfig, value: &Value) -> Read<()> {
+    config.framing = framing(value)?;
+    if config.framing != Framing::Lines {
+        config.protocol = Protocol::Messages;
+    }
+    Ok(())
+}
+
+/// `lines` and `raw` are messages with that framing; the others speak lines where they speak messages.
+pub fn set_protocol(config: &mut RuntimeConfig, value: &Value) -> Read<()> {
+    let (protocol, framing) = match text(value)? {
+        "auto" => (Protocol::Auto, Framing::Lines),
+        "lines" | "tcp" => (Protocol::Messages, Framing::Lines),
+        "raw" => (Protocol::Messages, Framing::Raw),
+        "http" => (Protocol::Http, Framing::Lines),
+        later @ ("websocket" | "tls" | "udp") => {
+            return Err(format!(
+                "\"{later}\" isn't in this version yet; auto, lines, raw and http are"
+            ));
+        }
+        _ => return Err(expected("\"auto\", \"lines\", \"raw\" or \"http\"", value)),
+    };
+    (config.protocol, config.framing) = (protocol, framing);
+    Ok(())
+}
+
+/// Nothing where the framing says it.
+pub fn protocol_out(config: &RuntimeConfig) -> Option<Value> {
+    match (config.protocol, config.framing) {
+        (Protocol::Auto, _) => Some(json!("auto")),
+        (Protocol::Http, _) => Some(json!("http")),
+        (Protocol::Messages, Framing::Lines) => Some(json!("lines")),
+        (Protocol::Messages, _) => None,
+    }
+}
+
+pub fn client_protocol(value: &Value) -> Read<Framing> {
     match text(value)? {
         "lines" | "tcp" => Ok(Framing::Lines),
         "raw" => Ok(Framing::Raw),
-        later @ ("auto" | "http" | "websocket" | "tls" | "udp") => {
+        later @ ("http" | "websocket" | "tls" | "udp") => {
             Err(format!("\"{later}\" isn't in this version yet; lines and raw are"))
         }
         _ => Err(expected("\"lines\" or \"raw\"", value)),

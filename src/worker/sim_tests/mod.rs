@@ -7,6 +7,7 @@ mod apps;
 mod cache;
 mod client;
 mod control;
+mod detect;
 mod proxy;
 mod server;
 mod world;

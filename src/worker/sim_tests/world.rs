@@ -13,9 +13,7 @@ use crate::ring::sim::{Faults, Sim};
 use crate::ring::{Fd, Wait};
 use crate::runtime::message::{FromWorker, Inbox, ToWorker};
 use crate::runtime::stores::StoreMap;
-use crate::runtime::{
-    Access, Backend, Framing, Mode, Placement, RuntimeConfig, RuntimeStats, Strategy, WorkerCount,
-};
+use crate::runtime::{Backend, Placement, Protocol, RuntimeConfig, RuntimeStats, WorkerCount};
 use crate::store::{Hasher, Settings, SharedStore};
 
 /// Turns after which a story that doesn't end has failed.
@@ -77,21 +75,11 @@ impl Stores for NoStores {
 /// A runtime's fields at their defaults.
 pub fn config(kind: RuntimeKind) -> RuntimeConfig {
     RuntimeConfig {
-        name: kind.name().to_owned(),
-        kind,
         listen: None,
-        mode: Mode::InOut,
-        framing: Framing::Lines,
-        max_connections: 0,
         target: None,
-        reconnect: Some(0),
-        backends: Vec::new(),
-        strategy: Strategy::RoundRobin,
-        access: Access::ReadWrite,
-        password: None,
-        autostart: None,
-        lua: None,
+        protocol: Protocol::Messages,
         workers: WorkerCount::All,
+        ..RuntimeConfig::new(kind, kind.name())
     }
 }
 
