@@ -177,3 +177,15 @@ pub const DRAIN_MS_MAX: u64 = 3_600_000;
 pub const CONTROL_RECEIVE_BUFFERS: usize = 32;
 /// Entries of the control thread's submission queue.
 pub const CONTROL_RING_ENTRIES: u32 = 128;
+/// A WebSocket message, if its runtime doesn't say otherwise; inflated, if it is compressed.
+pub const WEBSOCKET_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What an idle WebSocket keeps of the buffer that gathered its last message.
+pub const WEBSOCKET_KEEP_BYTES: usize = 512;
+/// What a worker keeps of the buffers that its WebSockets share.
+pub const WEBSOCKET_SCRATCH_KEEP_BYTES: usize = 1024 * 1024;
+/// Messages below this are sent as they are: compressing them costs more than it saves.
+pub const WEBSOCKET_DEFLATE_BYTES_MIN: usize = 256;
+/// The effort of compressing messages, of 9: the lowest that fits its codes to the message.
+pub const WEBSOCKET_DEFLATE_LEVEL: u32 = 2;
+/// The head of a server's answer to a WebSocket's handshake.
+pub const WEBSOCKET_ANSWER_BYTES_MAX: usize = 16 * 1024;

@@ -6,3 +6,4 @@ pub mod control;
 pub mod detect;
 pub mod framing;
 pub mod resp;
+pub mod websocket;
