@@ -209,6 +209,14 @@ impl Database {
         true
     }
 
+    /// Makes a key look as if it was last used that long ago; whether it was there.
+    pub fn set_idle(&mut self, key: &[u8], hash: u64, seconds: u64) -> bool {
+        let Some(mut entry) = self.table.find_mut(key, hash) else { return false };
+        let clocks_max = u64::from(u16::MAX);
+        entry.touch(self.clock.wrapping_sub(seconds.min(clocks_max) as u16));
+        true
+    }
+
     /// Removes a key whose collection has become empty; whether it did.
     pub fn remove_if_empty(&mut self, key: &[u8], hash: u64) -> bool {
         use super::value::ValueRef;

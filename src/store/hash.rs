@@ -66,6 +66,14 @@ impl Hash {
         }
     }
 
+    /// The blob of a small hash: field, value, field, value.
+    pub(super) fn packed(&self) -> Option<&Packed> {
+        match &self.form {
+            Form::Packed(packed) => Some(packed),
+            Form::Table(_) => None,
+        }
+    }
+
     /// The table of a big hash, for prefetching.
     pub fn table(&self) -> Option<&Table> {
         match &self.form {

@@ -241,7 +241,8 @@ impl List {
         elements.enumerate().filter(move |(_, element)| *element == needle)
     }
 
-    fn blobs(&self) -> (&[Packed], &[Packed]) {
+    /// The nodes of the list in order, in two runs.
+    pub(super) fn blobs(&self) -> (&[Packed], &[Packed]) {
         match &self.form {
             Form::Small(packed) => (std::slice::from_ref(packed), &[]),
             Form::Big(nodes) => nodes.nodes.as_slices(),

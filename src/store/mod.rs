@@ -26,6 +26,7 @@ pub mod long_double;
 pub mod number;
 pub mod packed;
 pub mod random;
+pub mod rdb;
 pub mod reply;
 mod segment;
 pub mod session;

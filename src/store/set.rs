@@ -1,7 +1,7 @@
 //! The set value: sorted integers, else one packed blob while it is small, then a table of members. Knows nothing of
 //! keys, clients or replies.
 
-mod integers;
+pub(super) mod integers;
 
 use std::collections::BTreeSet;
 
@@ -68,6 +68,14 @@ impl Set {
             Form::Integers(integers) => integers.memory_bytes(),
             Form::Packed(packed) => packed.memory_bytes(),
             Form::Table(table) => table.memory_bytes(),
+        }
+    }
+
+    /// The members of a set of integers only.
+    pub(super) fn integers(&self) -> Option<&Integers> {
+        match &self.form {
+            Form::Integers(integers) => Some(integers),
+            _ => None,
         }
     }
 

@@ -94,6 +94,11 @@ impl SortedSet {
         }
     }
 
+    /// Whether it is one packed blob.
+    pub(super) fn is_packed(&self) -> bool {
+        matches!(self.form, Form::Packed(_))
+    }
+
     /// The table of a big sorted set, for prefetching.
     pub fn table(&self) -> Option<&Table> {
         match &self.form {

@@ -58,6 +58,17 @@ impl Value {
         }
     }
 
+    /// Whether it is a collection without elements.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Value::Nothing | Value::String(_) | Value::Integer(_) => false,
+            Value::List(list) => list.is_empty(),
+            Value::Set(set) => set.is_empty(),
+            Value::Hash(hash) => hash.is_empty(),
+            Value::SortedSet(set) => set.is_empty(),
+        }
+    }
+
     /// Whether freeing it may take long enough to be left to someone without the store's lock.
     pub fn is_big(&self) -> bool {
         self.view().is_big()

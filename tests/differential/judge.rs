@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use socketley::proto::resp::ReplyReader;
 use socketley::store::{Session, Settings, SharedStore, table};
@@ -29,8 +30,10 @@ pub struct Judge {
 impl Judge {
     /// Starts one; nothing if there is no redis-server and nobody requires it.
     pub fn start() -> Option<Judge> {
-        let folder =
-            std::env::temp_dir().join(format!("socketley-differential-{}", std::process::id()));
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir()
+            .join(format!("socketley-differential-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a temporary folder");
         let path = folder.join("redis.sock");
         let mut command = Command::new("redis-server");

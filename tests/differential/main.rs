@@ -6,6 +6,7 @@
 mod compare;
 mod generate;
 mod judge;
+mod payloads;
 
 use generate::Generator;
 use judge::{Judge, Ours};

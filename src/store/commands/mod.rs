@@ -8,6 +8,7 @@ mod cluster;
 mod collection;
 mod configuration;
 pub mod connection;
+mod dump;
 mod element_scan;
 mod expire;
 mod expire_time;
@@ -44,6 +45,7 @@ const GROUPS: &[&[Command]] = &[
     cluster::COMMANDS,
     configuration::COMMANDS,
     connection::COMMANDS,
+    dump::COMMANDS,
     hash::COMMANDS,
     introspection::COMMANDS,
     keys::COMMANDS,

@@ -67,6 +67,15 @@ impl Integers {
         (0..self.len()).map_while(|index| self.at(index))
     }
 
+    /// The values as Redis keeps them: `width u32 | count u32 | values`.
+    pub fn to_intset(&self) -> Vec<u8> {
+        let mut blob = Vec::with_capacity(2 * size_of::<u32>() + self.0.len());
+        blob.extend_from_slice(&(self.width() as u32).to_le_bytes());
+        blob.extend_from_slice(&(self.len() as u32).to_le_bytes());
+        blob.extend_from_slice(self.0.get(1..).unwrap_or_default());
+        blob
+    }
+
     fn width(&self) -> usize {
         self.0.first().map_or(2, |width| usize::from(*width))
     }

@@ -1,0 +1,99 @@
+//! DUMP on one side, RESTORE on the other: values of all types and sizes move both ways between the store and
+//! redis-server, unchanged.
+
+use crate::judge::{Judge, Ours};
+
+/// Elements of the collections: packed, at the threshold, far beyond.
+const SIZES: &[usize] = &[1, 10, 128, 129, 3000];
+
+/// A way to make a value of so many elements, and to read it whole.
+struct Case {
+    make: fn(usize) -> Vec<Vec<Vec<u8>>>,
+    read: &'static [&'static str],
+}
+
+const CASES: &[Case] = &[
+    Case { make: |count| vec![words("SET k", vec![blob(count)])], read: &["GET", "k"] },
+    Case { make: |count| vec![words("SET k", vec![number(count)])], read: &["GET", "k"] },
+    Case {
+        make: |count| pushes("RPUSH k", count, |i| vec![text(i)]),
+        read: &["LRANGE", "k", "0", "-1"],
+    },
+    Case {
+        make: |count| pushes("RPUSH k", count.min(50), |i| vec![blob(i * 300)]),
+        read: &["LRANGE", "k", "0", "-1"],
+    },
+    Case { make: |count| pushes("SADD k", count, |i| vec![number(i)]), read: &["SMEMBERS", "k"] },
+    Case { make: |count| pushes("SADD k", count, |i| vec![text(i)]), read: &["SMEMBERS", "k"] },
+    Case {
+        make: |count| pushes("HSET k", count, |i| vec![text(i), blob(i % 70)]),
+        read: &["HGETALL", "k"],
+    },
+    Case {
+        make: |count| {
+            pushes("ZADD k", count, |i| vec![format!("{}", i as f64 * 0.5).into(), text(i)])
+        },
+        read: &["ZRANGE", "k", "0", "-1", "WITHSCORES"],
+    },
+];
+
+fn words(start: &str, rest: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    start.split(' ').map(|word| word.as_bytes().to_vec()).chain(rest).collect()
+}
+
+fn pushes(start: &str, count: usize, one: fn(usize) -> Vec<Vec<u8>>) -> Vec<Vec<Vec<u8>>> {
+    (0..count).map(|index| words(start, one(index))).collect()
+}
+
+fn text(index: usize) -> Vec<u8> {
+    if index.is_multiple_of(7) { number(index) } else { format!("text-{index}").into_bytes() }
+}
+
+fn number(index: usize) -> Vec<u8> {
+    (index as i64 * 1_000_003 * if index.is_multiple_of(2) { 1 } else { -1 })
+        .to_string()
+        .into_bytes()
+}
+
+fn blob(len: usize) -> Vec<u8> {
+    (0..len).map(|index| b"abcab\r\n\0\xff"[index * index % 9]).collect()
+}
+
+#[test]
+fn values_move_both_ways() {
+    let Some(mut judge) = Judge::start() else { return };
+    let mut ours = Ours::new(1);
+    for case in CASES {
+        for &size in SIZES {
+            ours.flush();
+            judge.run(&words("FLUSHALL", vec![]));
+            for command in (case.make)(size) {
+                assert_eq!(ours.run(&command).first(), judge.run(&command).first());
+            }
+            let read = words(&case.read.join(" "), vec![]);
+            let expected = sorted(&judge.run(&read));
+            assert_eq!(sorted(&ours.run(&read)), expected, "before the move");
+            let what = format!("{} of {size}", case.read[0]);
+            let dump = words("DUMP k", vec![]);
+            let (mine, theirs) = (bulk(ours.run(&dump)), bulk(judge.run(&dump)));
+            let restore = |payload| words("RESTORE k 0", vec![payload, b"REPLACE".to_vec()]);
+            assert_eq!(judge.run(&restore(mine)), b"+OK\r\n", "{what}, ours to redis-server");
+            assert_eq!(ours.run(&restore(theirs)), b"+OK\r\n", "{what}, redis-server's to us");
+            assert_eq!(sorted(&judge.run(&read)), expected, "{what} in redis-server");
+            assert_eq!(sorted(&ours.run(&read)), expected, "{what} here");
+        }
+    }
+}
+
+/// The bytes of a byte string reply.
+fn bulk(reply: Vec<u8>) -> Vec<u8> {
+    let start = reply.iter().position(|byte| *byte == b'\n').expect("a header") + 1;
+    reply[start..reply.len() - 2].to_vec()
+}
+
+/// A reply's lines without their order, which sets and hashes don't promise.
+fn sorted(reply: &[u8]) -> Vec<Vec<u8>> {
+    let mut lines: Vec<Vec<u8>> = reply.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    lines.sort();
+    lines
+}
