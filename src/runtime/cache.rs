@@ -8,20 +8,26 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::id::{ConnectionId, RuntimeId};
+use crate::id::RuntimeId;
 use crate::limits;
 use crate::proto::resp::RequestParser;
+use crate::ring::timers::TimerId;
 use crate::ring::{Driver, Received};
-use crate::store::batch::{Batch, Clients, Progress, Stop, Turn};
-use crate::store::clients::{Client, Delivery};
+use crate::store::batch::{self, Batch, Progress, Stop};
+use crate::store::clients::Client;
+use crate::store::mail::Mailbox;
 use crate::store::shared::Upkeep;
 use crate::store::{Session, SharedStore};
 
 use super::RuntimeKind;
-use super::connection::{Connection, Connections, Pause, Phase, Role};
+use super::connection::{Connection, Pause, Phase, Role};
 use super::local::{Local, TimerEvent};
-use super::message::ToWorker;
 use super::stats::StatsCell;
+
+mod front;
+pub mod waiting;
+
+use front::{Effects, Front};
 
 /// One client of a cache.
 pub struct CacheClient {
@@ -35,6 +41,8 @@ pub struct CacheClient {
     again: bool,
     /// Its replies piled up: its input waits until they are gone.
     full: bool,
+    /// Ends the wait of its command ([`Session::wait`]).
+    wait_timer: Option<TimerId>,
 }
 
 /// What one worker keeps for one cache.
@@ -49,6 +57,12 @@ pub struct CacheState {
     timed: bool,
     /// Clients that went away while somebody held the store.
     leaving: Vec<Session>,
+    /// Where its letters come to, once they do.
+    worker: Option<u8>,
+    /// Letters from other workers for the clients here.
+    mailbox: Option<Arc<Mailbox>>,
+    /// The numbers of waits whose time is up.
+    timed_out: Vec<u64>,
     /// When the store was last told the process's figures, in monotonic milliseconds.
     figures_ms: u64,
 }
@@ -60,8 +74,8 @@ pub struct CacheTurn {
     held: Vec<HeldBuffer>,
     /// Instances with a batch to run.
     waiting: Vec<usize>,
-    /// Stops that the running batch reports.
-    stops: Vec<(u32, Stop)>,
+    /// What the running batch does to connections.
+    effects: Effects,
 }
 
 struct HeldBuffer {
@@ -69,6 +83,21 @@ struct HeldBuffer {
     client: u32,
     /// Bytes of whole commands; what followed was copied to the input.
     consumed: usize,
+}
+
+impl CacheClient {
+    /// Its input isn't parsed for now.
+    fn waits(&self) -> bool {
+        self.full || self.again || self.session.wait.is_some()
+    }
+}
+
+impl Drop for CacheState {
+    fn drop(&mut self) {
+        if let Some(worker) = self.worker {
+            self.store.detach(worker);
+        }
+    }
 }
 
 impl CacheTurn {
@@ -114,6 +143,7 @@ pub fn join(local: &mut Local, index: usize, peer: SocketAddr) -> Join {
         in_batch: false,
         again: false,
         full: false,
+        wait_timer: None,
     })))
 }
 
@@ -127,6 +157,9 @@ pub fn state(placement: &super::Placement) -> Option<Box<CacheState>> {
         active: false,
         timed: false,
         leaving: Vec::new(),
+        worker: None,
+        mailbox: None,
+        timed_out: Vec::new(),
         figures_ms: 0,
     }))
 }
@@ -166,13 +199,13 @@ pub fn on_received(local: &mut Local, driver: &mut dyn Driver, slot: u32, receiv
     let Connection { role: Role::Cache(client), input, .. } = connection else {
         return driver.recycle(received);
     };
-    let in_place = input.is_empty() && !client.full && !client.again && free * 4 > of;
+    let waits = client.waits();
+    let in_place = input.is_empty() && !waits && free * 4 > of;
     if !in_place {
         let expected = client.parser.bytes_expected() + client.parsed;
         input.reserve(expected.saturating_sub(input.len()).max(received.bytes as usize));
         input.extend_from_slice(driver.received(&received));
         driver.recycle(received);
-        let waits = client.full || client.again;
         if !waits {
             parse_input(local, slot);
         }
@@ -285,26 +318,30 @@ pub fn run(local: &mut Local, driver: &mut dyn Driver) {
 
 fn run_one(local: &mut Local, driver: &mut dyn Driver, index: usize) -> bool {
     let now_ms = local.now.unix_ms;
-    let Some(mut state) = local.instances[index].as_mut().and_then(|i| i.cache.take()) else {
+    let Some(store) = local.instances[index].as_ref().and_then(|i| i.cache.as_ref()) else {
         return true;
     };
-    let store = Arc::clone(&state.store);
+    let store = Arc::clone(&store.store);
     let mut done = false;
-    let mut deliveries = Vec::new();
     while !done {
         let Some(mut held) = store.try_lock(now_ms) else { break };
-        let started_ns = driver.precise_ns();
-        let mut front = Front {
-            connections: &mut local.connections,
-            driver,
-            held: &local.cache.held,
-            stops: &mut local.cache.stops,
+        // What others did before comes before what is done now.
+        waiting::open_letters(local, driver, index);
+        let worker = local.worker;
+        let Some(state) = local.instances[index].as_mut().and_then(|i| i.cache.as_mut()) else {
+            return true;
         };
+        let started_ns = driver.precise_ns();
+        let mut front = Front::new(&mut local.connections, driver, &mut local.cache, worker);
+        if !state.timed_out.is_empty() {
+            state.timed_out.drain(..).for_each(|wait| held.time_out(wait));
+            batch::hand_out(&mut held, &mut front);
+        }
         done = state.batch.run(&mut held, &mut front);
         state.batch.account(&mut held, driver.precise_ns() - started_ns);
-        deliveries.extend(held.take_deliveries());
         state.leaving.drain(..).for_each(|mut session| held.disconnect(&mut session));
     }
+    let Some(state) = local.instance_at(index).cache.as_mut() else { return true };
     state.active = true;
     let clients = if done {
         state.batch.clear();
@@ -312,17 +349,14 @@ fn run_one(local: &mut Local, driver: &mut dyn Driver, index: usize) -> bool {
     } else {
         Vec::new()
     };
-    local.instance_at(index).cache = Some(state);
     maintain_soon(local, index);
-    let mut stops = std::mem::take(&mut local.cache.stops);
+    let mut stops = std::mem::take(&mut local.cache.effects.stops);
     for (slot, stop) in stops.drain(..) {
         on_stop(local, driver, slot, stop);
     }
-    local.cache.stops = stops;
+    local.cache.effects.stops = stops;
     settle(local, index, clients);
-    for delivery in deliveries {
-        deliver(local, delivery);
-    }
+    waiting::apply(local);
     done
 }
 
@@ -337,11 +371,12 @@ fn settle(local: &mut Local, index: usize, mut clients: Vec<u32>) {
             continue;
         }
         let (again, full) = (std::mem::take(&mut client.again), client.full);
+        let waits = client.waits();
         if !full {
             drop_parsed(connection);
         }
         mark_dirty(local, slot);
-        if again && !full && !local.connections.at(slot).input.is_empty() {
+        if again && !waits && !local.connections.at(slot).input.is_empty() {
             parse_input(local, slot);
         }
         local.resume(slot, Pause::BATCH);
@@ -377,25 +412,43 @@ fn on_stop(local: &mut Local, driver: &dyn Driver, slot: u32, stop: Stop) {
     match stop {
         Stop::Close => local.close_after_flush(slot),
         Stop::Full { source, offset } => {
-            let Connection { role: Role::Cache(client), input, .. } = connection else { return };
-            let mut rest = Vec::new();
-            if source < INPUT {
-                let later = local.cache.held.iter().enumerate().skip(source as usize);
-                for (at, held) in later.filter(|(_, held)| held.client == slot) {
-                    let from = if at == source as usize { offset } else { 0 };
-                    rest.extend_from_slice(&driver.received(&held.received)[from..held.consumed]);
-                }
-                rest.extend_from_slice(input);
-            } else {
-                rest.extend_from_slice(&input[(source - INPUT) as usize + offset..]);
+            keep_unrun(connection, &local.cache.held, driver, (slot, source, offset));
+            if let Role::Cache(client) = &mut connection.role {
+                client.full = true;
             }
-            *input = rest;
-            client.parsed = 0;
-            client.full = true;
-            client.parser = RequestParser::default();
             local.pause(slot, Pause::OUTBOX);
         }
+        Stop::Wait { next } => {
+            if let Some((source, offset)) = next {
+                keep_unrun(connection, &local.cache.held, driver, (slot, source, offset));
+            }
+            waiting::start(local, slot);
+        }
     }
+}
+
+/// Moves a client's unexecuted bytes, which start at an offset in one of its sources, to its input.
+fn keep_unrun(
+    connection: &mut Connection,
+    held: &[HeldBuffer],
+    driver: &dyn Driver,
+    (slot, source, offset): (u32, u32, usize),
+) {
+    let Connection { role: Role::Cache(client), input, .. } = connection else { return };
+    let mut rest = Vec::new();
+    if source < INPUT {
+        let later = held.iter().enumerate().skip(source as usize);
+        for (at, held) in later.filter(|(_, held)| held.client == slot) {
+            let from = if at == source as usize { offset } else { 0 };
+            rest.extend_from_slice(&driver.received(&held.received)[from..held.consumed]);
+        }
+        rest.extend_from_slice(input);
+    } else {
+        rest.extend_from_slice(&input[(source - INPUT) as usize + offset..]);
+    }
+    *input = rest;
+    client.parsed = 0;
+    client.parser = RequestParser::default();
 }
 
 /// Replies have gone out: commands that waited for that run in the next turn.
@@ -463,16 +516,6 @@ pub fn all_left(local: &mut Local, index: usize) -> bool {
     true
 }
 
-fn deliver(local: &mut Local, delivery: Delivery) {
-    let Delivery::Close { connection } = delivery;
-    let Some(id) = ConnectionId::from_bits(connection) else { return };
-    if let Some(slot) = local.connections.slot_of(id) {
-        local.close_after_flush(slot);
-    } else if let Some(inbox) = local.workers.get(usize::from(id.worker())) {
-        inbox.send(ToWorker::CloseConnection { connection: id });
-    }
-}
-
 /// Sets the timer for the regular work.
 fn maintain_soon(local: &mut Local, index: usize) {
     let now = local.now;
@@ -505,35 +548,5 @@ pub fn maintain(local: &mut Local, runtime: RuntimeId) {
     }
     if all_left(local, index) {
         local.check_stopped(index);
-    }
-}
-
-/// Where a running batch finds its clients.
-struct Front<'a> {
-    connections: &'a mut Connections,
-    driver: &'a dyn Driver,
-    held: &'a [HeldBuffer],
-    stops: &'a mut Vec<(u32, Stop)>,
-}
-
-impl Clients for Front<'_> {
-    fn client(&mut self, client: u32, source: u32) -> Turn<'_> {
-        let connection = self.connections.at(client);
-        let Connection { role: Role::Cache(client), outbox, input, .. } = connection else {
-            unreachable!("only a cache's connections are in its batch");
-        };
-        let bytes = if source < INPUT {
-            self.driver.received(&self.held[source as usize].received)
-        } else {
-            &input[(source - INPUT) as usize..]
-        };
-        let total = outbox.bytes();
-        let out = outbox.tail();
-        let out_bytes_max = limits::OUTBOX_HIGH_BYTES.saturating_sub(total - out.len());
-        Turn { session: &mut client.session, out, out_bytes_max, bytes }
-    }
-
-    fn stop(&mut self, client: u32, stop: Stop) {
-        self.stops.push((client, stop));
     }
 }

@@ -37,6 +37,8 @@ pub enum TimerEvent {
     DrainEnds { runtime: RuntimeId },
     /// A cache's regular work: expiry, merging, freeing.
     Maintain { runtime: RuntimeId },
+    /// A cache's client has waited long enough.
+    CacheWait { connection: ConnectionId },
     /// Accepting was paused for want of file descriptors.
     AcceptAgain { runtime: RuntimeId },
     /// The worker ends, whoever is still connected.

@@ -38,8 +38,8 @@ pub enum ToWorker {
     Unlisten { request: u64, runtime: RuntimeId },
     /// An accepted connection, handed over by the accepting worker.
     Adopt { runtime: RuntimeId, fd: Fd, peer: SocketAddr, arrival: Arrival },
-    /// Close one connection after its last bytes.
-    CloseConnection { connection: ConnectionId },
+    /// Other workers' commands have something to tell the clients of a cache here.
+    CacheLetters { runtime: RuntimeId },
     /// Close the runtime's connections after at most `drain_ms`, run `on_stop`, answer [`FromWorker::Stopped`].
     Stop { request: u64, runtime: RuntimeId, drain_ms: u64 },
     /// Send a message to one of the runtime's connections or to all of them. `request` 0 wants no answer;

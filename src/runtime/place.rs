@@ -42,6 +42,7 @@ impl Local {
             }
         };
         self.index.insert(id, index);
+        super::cache::waiting::attach(self, index);
         self.start(id, app, handlers);
         match kind {
             RuntimeKind::Client => client::dial(self, index),

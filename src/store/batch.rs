@@ -7,6 +7,7 @@
 //! A client's commands run in their order. A hold ends after [`STORE_HOLD_COMMANDS_MAX`] commands so that others get the
 //! lock. A client that closes or whose replies pile up stops inside the batch; the rest of its commands aren't executed.
 
+use super::clients::Delivery;
 use super::commands::{CommandId, Table, table};
 use super::session::State;
 use super::shared::Held;
@@ -68,6 +69,8 @@ pub trait Clients {
     fn client(&mut self, client: u32, source: u32) -> Turn<'_>;
     /// A client executes nothing more in this batch.
     fn stop(&mut self, client: u32, stop: Stop);
+    /// Does what a command did to some connection; gives it back if that isn't one of this worker's.
+    fn deliver(&mut self, delivery: Delivery) -> Option<Delivery>;
 }
 
 /// A client while one of its commands runs.
@@ -93,6 +96,11 @@ pub enum Stop {
         source: u32,
         /// Offset in that source; all of its later sources are unexecuted too.
         offset: usize,
+    },
+    /// Its command waits ([`Session::wait`]).
+    Wait {
+        /// Source and offset of what comes next, if it is in the batch, to be kept as for `Full`.
+        next: Option<(u32, usize)>,
     },
 }
 
@@ -316,9 +324,23 @@ impl Batch {
         let outcome =
             held.execute(turn.session, request.command, args, request.hash, now_ms, turn.out);
         held.instance.statistics.output_bytes += (turn.out.len() - before) as u64;
-        if outcome == Outcome::Close {
-            self.stop(request.client, Stop::Close, clients);
+        match outcome {
+            Outcome::Done => {}
+            Outcome::Close => self.stop(request.client, Stop::Close, clients),
+            Outcome::Wait => self.wait(request.client, index + 1, clients),
+            Outcome::Postponed => self.wait(request.client, index, clients),
         }
+        if held.instance.clients.has_deliveries() {
+            hand_out(held, clients);
+        }
+    }
+
+    /// The client waits; `from` is the first of the commands that may be left of it.
+    #[cold]
+    fn wait(&mut self, client: u32, from: usize, clients: &mut impl Clients) {
+        let next = self.requests[from..].iter().find(|request| request.client == client);
+        let next = next.map(|request| (request.source, request.start as usize));
+        self.stop(client, Stop::Wait { next }, clients);
     }
 
     #[cold]
@@ -363,6 +385,16 @@ impl Batch {
         self.stopped.clear();
         self.next = 0;
         self.last_run = 0..0;
+    }
+}
+
+/// Does what commands did to other connections, for those of this worker; the rest is posted when the store is released.
+#[cold]
+pub fn hand_out(held: &mut Held<'_>, clients: &mut impl Clients) {
+    for delivery in held.instance.clients.take_deliveries() {
+        if let Some(delivery) = clients.deliver(delivery) {
+            held.instance.clients.deliver_elsewhere(delivery);
+        }
     }
 }
 

@@ -31,6 +31,24 @@ pub enum Delivery {
         /// [`Client::connection`].
         connection: u64,
     },
+    /// The wait of its command is over: send the reply and go on with its commands.
+    Resume {
+        /// [`Client::connection`].
+        connection: u64,
+        /// The number of the wait.
+        wait: u64,
+        /// Empty if the command hasn't begun or isn't answered.
+        reply: Vec<u8>,
+    },
+}
+
+impl Delivery {
+    /// Whom it is for.
+    pub fn connection(&self) -> u64 {
+        match self {
+            Delivery::Close { connection } | Delivery::Resume { connection, .. } => *connection,
+        }
+    }
 }
 
 /// All clients and what is to be delivered to them.
@@ -41,6 +59,8 @@ pub struct Clients {
     connected: usize,
     last_id: u64,
     deliveries: Vec<Delivery>,
+    /// Those of them that are for other workers than the one that holds the store.
+    elsewhere: Vec<Delivery>,
 }
 
 impl Clients {
@@ -119,9 +139,32 @@ impl Clients {
         self.deliveries.push(delivery);
     }
 
+    /// Whether something is to be delivered that nobody has looked at.
+    #[inline]
+    pub fn has_deliveries(&self) -> bool {
+        !self.deliveries.is_empty()
+    }
+
     /// What has to be done since the last call, in order.
     pub fn take_deliveries(&mut self) -> Vec<Delivery> {
         std::mem::take(&mut self.deliveries)
+    }
+
+    /// Keeps what the holder of the store can't deliver itself.
+    pub fn deliver_elsewhere(&mut self, delivery: Delivery) {
+        self.elsewhere.push(delivery);
+    }
+
+    /// All that is left to deliver when the store is released.
+    pub(super) fn take_letters(&mut self) -> Vec<Delivery> {
+        let mut letters = std::mem::take(&mut self.elsewhere);
+        letters.append(&mut self.deliveries);
+        letters
+    }
+
+    /// Whether there is any.
+    pub(super) fn has_letters(&self) -> bool {
+        !self.deliveries.is_empty() || !self.elsewhere.is_empty()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Expired keys are removed by the lookup that meets them (here) or by the cycle that looks for them (`expiry.rs`).
 //! It knows no command and no client.
 
+use super::blocked::Waited;
 use super::entry::{Entry, EntryBox, EntryMut};
 use super::hash::Hash;
 use super::keyspace::{Garbage, Statistics};
@@ -20,6 +21,8 @@ pub struct Database {
     pub(super) garbage: Vec<Garbage>,
     /// What lookups here met.
     pub(super) statistics: Statistics,
+    /// The keys that somebody waits for.
+    pub(super) waited: Waited,
     /// The store's seconds, cut to 16 bits; noted in entries when they are used.
     clock: u16,
 }
@@ -41,6 +44,7 @@ impl Database {
             table: Table::new(hasher),
             garbage: Vec::new(),
             statistics: Statistics::default(),
+            waited: Waited::default(),
             clock: 0,
         }
     }
@@ -105,6 +109,7 @@ impl Database {
     pub(super) fn expire_at_place(&mut self, place: Place) {
         self.statistics.expired += 1;
         let entry = self.table.remove_at(place);
+        self.waited.touch(entry.view().key());
         self.discard(entry);
     }
 
@@ -153,6 +158,7 @@ impl Database {
                 self.table.set_expires_ms(place, expires_ms);
             }
         }
+        self.waited.touch(key);
         let mut entry = self.table.entry_mut(place);
         entry.touch(self.clock);
         let old = entry.set_string(value);
@@ -166,6 +172,7 @@ impl Database {
     }
 
     fn add(&mut self, entry: EntryBox, hash: u64) {
+        self.waited.touch(entry.view().key());
         let place = self.table.insert(entry, hash);
         self.table.entry_mut(place).touch(self.clock);
     }
@@ -173,6 +180,7 @@ impl Database {
     /// Removes a key; whether it was there. Ask for expired keys first where that matters.
     pub fn remove(&mut self, key: &[u8], hash: u64) -> bool {
         let Some(entry) = self.table.remove(key, hash) else { return false };
+        self.waited.touch(key);
         self.discard(entry);
         true
     }
@@ -181,6 +189,7 @@ impl Database {
     pub fn delete(&mut self, key: &[u8], hash: u64, now_ms: u64) -> bool {
         let Some(place) = self.locate(key, hash, now_ms) else { return false };
         let entry = self.table.remove_at(place);
+        self.waited.touch(key);
         self.discard(entry);
         true
     }
@@ -188,6 +197,7 @@ impl Database {
     /// Takes a key out with its value and expiry (RENAME, MOVE).
     pub fn take(&mut self, key: &[u8], hash: u64, now_ms: u64) -> Option<EntryBox> {
         let place = self.locate(key, hash, now_ms)?;
+        self.waited.touch(key);
         Some(self.table.remove_at(place))
     }
 
@@ -195,6 +205,7 @@ impl Database {
     pub fn put(&mut self, entry: EntryBox, hash: u64) {
         match self.table.locate(entry.view().key(), hash) {
             Some(place) => {
+                self.waited.touch(entry.view().key());
                 let old = self.table.replace(place, entry);
                 self.discard(old);
             }
@@ -229,6 +240,7 @@ impl Database {
             ValueRef::Nothing | ValueRef::String(_) | ValueRef::Integer(_) => false,
         };
         if empty {
+            self.waited.touch(key);
             self.table.remove_at(place);
         }
         empty
@@ -337,6 +349,7 @@ impl Database {
         let place = match self.locate(key, hash, now_ms) {
             Some(place) => place,
             None => {
+                self.waited.touch(key);
                 let value = T::create(self.table.hasher());
                 self.table.insert(EntryBox::new(key, value, None), hash)
             }
@@ -371,9 +384,10 @@ impl Database {
 
     /// Removes expired keys, looking at about `budget` entries; true if there may be more to remove now.
     pub fn expire_step(&mut self, now_ms: u64, budget: usize) -> bool {
-        let Database { table, garbage, statistics, .. } = self;
+        let Database { table, garbage, statistics, waited, .. } = self;
         table.take_expired(now_ms, budget, |entry| {
             statistics.expired += 1;
+            waited.touch(entry.view().key());
             if entry.view().is_big() {
                 garbage.push(Garbage::Value(entry.into_value()));
             }
@@ -394,10 +408,16 @@ impl Database {
         let hasher = self.table.hasher();
         let table = std::mem::replace(&mut self.table, Table::new(hasher));
         let len = table.len();
+        self.waited.touch_all();
         if table.segments() > 0 {
             self.garbage.push(Garbage::Table(table));
         }
         len
+    }
+
+    /// Whoever waits for the key is to look again; for values that grow without being made (streams).
+    pub fn touched(&mut self, key: &[u8]) {
+        self.waited.touch(key);
     }
 
     /// The access clock's time now.

@@ -4,6 +4,7 @@
 
 use super::call::{Call, CommandError, CommandResult};
 use super::commands::{Command, CommandId, Flags, table};
+use super::instance::Attention;
 use super::session::State;
 use super::{Args, Reply, Session, Store};
 use crate::limits::RESP_REQUEST_BYTES_MAX;
@@ -18,6 +19,10 @@ pub enum Outcome {
     Done,
     /// Close the connection when the replies so far are sent.
     Close,
+    /// The command waits; its reply is delivered later.
+    Wait,
+    /// The command hasn't begun; it is given again later.
+    Postponed,
 }
 
 impl Store {
@@ -34,11 +39,14 @@ impl Store {
         now_ms: u64,
         out: &mut Vec<u8>,
     ) -> Outcome {
-        let start = out.len();
+        let (start, dirty) = (out.len(), self.keyspace.dirty);
         if let Err(error) = self.dispatch(session, id, args, hash, now_ms, out) {
             out.truncate(start);
             self.instance.statistics.count_error(error.line());
             Reply::new(out, session.resp3).error(error.line());
+        }
+        if self.instance.attention.any(Attention::BLOCKED) && self.keyspace.dirty != dirty {
+            self.serve();
         }
         if session.state.is_empty() { Outcome::Done } else { settle(session, start, out) }
     }
@@ -57,6 +65,9 @@ impl Store {
             Ok(found) => found,
             Err(error) => return Err(self.refuse(session, args, error)),
         };
+        if !self.instance.attention.is_empty() && self.before(session, id, now_ms) {
+            return Ok(());
+        }
         self.instance.clients.touch(session.row, id, now_ms);
         let mut reply = Reply::new(out, session.resp3);
         if session.state.has(State::TRANSACTION) && !row.flags.has(Flags::DIRECT) {
@@ -64,6 +75,26 @@ impl Store {
         }
         let Store { keyspace, instance, .. } = self;
         invoke(&mut Call { keyspace, instance, session, args, hash, now_ms, reply }, id)
+    }
+
+    /// What concerns every command, when there is something; true if it waits before it begins.
+    #[cold]
+    fn before(&mut self, session: &mut Session, id: CommandId, now_ms: u64) -> bool {
+        self.instance.attention.any(Attention::PAUSED) && self.paused(session, id, now_ms)
+    }
+
+    fn paused(&mut self, session: &mut Session, id: CommandId, now_ms: u64) -> bool {
+        let pause = self.instance.pause;
+        if pause.until_ms <= now_ms {
+            self.instance.attention.set(Attention::PAUSED, false);
+            return false;
+        }
+        let row = table().row(id);
+        let queued = session.transaction.as_ref().is_some_and(|transaction| {
+            transaction.queued.iter().any(|queued| may_write(table().row(queued.command)))
+        });
+        let waits = pause.all || may_write(row) || (queued && row.name == "exec");
+        waits && self.instance.postpone(session, pause.until_ms - now_ms)
     }
 
     /// A refused command makes its transaction fail; a refused EXEC ends it.
@@ -117,6 +148,15 @@ pub(super) fn invoke(call: &mut Call<'_>, id: CommandId) -> CommandResult {
     let statistics = &mut call.instance.statistics;
     statistics.commands[id.index()].calls += 1;
     statistics.total_commands += 1;
+    let result = observe(call, row);
+    if result.is_err() {
+        call.instance.statistics.commands[id.index()].failed += 1;
+    }
+    result
+}
+
+/// Runs a command and tells those who look at keys what it wrote.
+pub(super) fn observe(call: &mut Call<'_>, row: &Command) -> CommandResult {
     let dirty = call.keyspace.dirty;
     let written = match call.instance.watches.is_empty() || !row.flags.has(Flags::WRITE) {
         true => None,
@@ -127,13 +167,16 @@ pub(super) fn invoke(call: &mut Call<'_>, id: CommandId) -> CommandResult {
         )),
     };
     let result = (row.run)(call);
-    if result.is_err() {
-        call.instance.statistics.commands[id.index()].failed += 1;
-    }
     if let Some(written) = written.filter(|_| call.keyspace.dirty != dirty) {
         call.instance.watches.on_write(call.keyspace, &written, call.now_ms);
     }
     result
+}
+
+/// Whether CLIENT PAUSE WRITE holds the command: it changes data or goes to replicas.
+fn may_write(row: &Command) -> bool {
+    const OTHERS: &[&str] = &["eval", "evalsha", "fcall", "pfcount", "publish", "spublish"];
+    row.flags.has(Flags::WRITE) || OTHERS.contains(&row.name)
 }
 
 /// Keeps a copy of the command for EXEC.
@@ -215,6 +258,9 @@ pub(super) fn until_nul(bytes: &[u8], limit: usize) -> &[u8] {
 
 /// What the session's state does to a reply that has just been written after `start`.
 fn settle(session: &mut Session, start: usize, out: &mut Vec<u8>) -> Outcome {
+    if session.wait.is_some_and(|ticket| ticket.postponed) {
+        return Outcome::Postponed;
+    }
     if session.state.has(State::REPLY_OFF) {
         out.truncate(start);
     } else if session.state.has(State::SKIPPING) {
@@ -225,5 +271,9 @@ fn settle(session: &mut Session, start: usize, out: &mut Vec<u8>) -> Outcome {
         session.state.set(State::SKIP_NEXT, false);
         session.state.set(State::SKIPPING, true);
     }
-    if session.state.has(State::CLOSING) { Outcome::Close } else { Outcome::Done }
+    match session.state {
+        state if state.has(State::CLOSING) => Outcome::Close,
+        state if state.has(State::WAITING) => Outcome::Wait,
+        _ => Outcome::Done,
+    }
 }

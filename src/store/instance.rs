@@ -2,6 +2,7 @@
 //!
 //! Commands about the server (INFO, CONFIG, CLIENT) read and change it; commands on data never look here.
 
+use super::blocked::Blocked;
 use super::clients::Clients;
 use super::config::Config;
 use super::hasher::Hasher;
@@ -27,8 +28,56 @@ pub struct Instance {
     pub statistics: Statistics,
     /// What clients watch.
     pub watches: Watches,
+    /// Whose commands wait.
+    pub blocked: Blocked,
+    /// CLIENT PAUSE.
+    pub pause: Pause,
+    /// What makes commands differ from ordinary ones; mostly empty.
+    pub attention: Attention,
     /// The process's own figures, as last told by whoever runs the store.
     pub process: Process,
+}
+
+/// CLIENT PAUSE: which commands wait, and until when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pause {
+    /// In milliseconds since the epoch; in the past if there is no pause.
+    pub until_ms: u64,
+    /// Reading commands too.
+    pub all: bool,
+}
+
+/// A set of conditions that concern the commands of all clients, asked for with one test.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attention(u32);
+
+impl Attention {
+    /// Somebody waits in a command.
+    pub const BLOCKED: Attention = Attention(1);
+    /// CLIENT PAUSE is on.
+    pub const PAUSED: Attention = Attention(1 << 1);
+
+    /// Whether nothing is special.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether any of `others` is in here.
+    #[inline]
+    pub fn any(self, others: Attention) -> bool {
+        self.0 & others.0 != 0
+    }
+
+    /// Both sets.
+    pub const fn and(self, other: Attention) -> Attention {
+        Attention(self.0 | other.0)
+    }
+
+    /// Adds or removes `other`.
+    pub fn set(&mut self, other: Attention, on: bool) {
+        self.0 = if on { self.0 | other.0 } else { self.0 & !other.0 };
+    }
 }
 
 /// What a store is made with.
@@ -61,6 +110,9 @@ impl Instance {
             clients: Clients::default(),
             statistics: Statistics::new(settings.now_ms),
             watches: Watches::default(),
+            blocked: Blocked::default(),
+            pause: Pause::default(),
+            attention: Attention::default(),
             process: Process::default(),
         }
     }

@@ -76,12 +76,28 @@ impl Keyspace {
 
     /// Exchanges the contents of two databases.
     pub fn swap(&mut self, left: u8, right: u8) {
-        self.databases.swap(usize::from(left), usize::from(right));
+        let (left, right) = (usize::from(left), usize::from(right));
+        self.databases.swap(left, right);
+        if left == right {
+            return;
+        }
+        // Whoever waits for a key waits in a database by its number.
+        let waited = std::mem::take(&mut self.databases[left].waited);
+        self.databases[left].waited = std::mem::replace(&mut self.databases[right].waited, waited);
+        self.databases[left].waited.touch_all();
+        self.databases[right].waited.touch_all();
     }
 
     /// Empties all databases; returns how many keys there were.
     pub fn flush(&mut self) -> usize {
         self.databases.iter_mut().map(Database::flush).sum()
+    }
+
+    /// The next key that somebody waits for and that has changed.
+    pub(super) fn take_ready(&mut self) -> Option<(u8, Vec<u8>)> {
+        (0..)
+            .zip(&mut self.databases)
+            .find_map(|(index, database)| database.waited.take_ready().map(|key| (index, key)))
     }
 
     /// What lookups met so far.

@@ -6,11 +6,14 @@
 
 pub mod args;
 pub mod batch;
+pub mod blocked;
 mod bucket;
 pub mod call;
 pub mod clients;
 pub mod commands;
 pub mod config;
+#[cfg(test)]
+pub mod crowd;
 pub mod database;
 pub mod element;
 pub mod entry;
@@ -23,6 +26,7 @@ pub mod instance;
 pub mod keyspace;
 pub mod list;
 pub mod long_double;
+pub mod mail;
 pub mod number;
 pub mod packed;
 pub mod random;

@@ -2,6 +2,7 @@
 //!
 //! A session belongs to a connection, an app's in-process cache handle or a replay; it holds no socket.
 
+use super::blocked::Ticket;
 use super::transaction::{Transaction, Watched};
 
 /// One client's state inside the store.
@@ -25,6 +26,8 @@ pub struct Session {
     pub transaction: Option<Box<Transaction>>,
     /// Keys that EXEC depends on.
     pub watched: Vec<Watched>,
+    /// Its command waits.
+    pub wait: Option<Ticket>,
     /// What makes the next command differ from an ordinary one; mostly empty.
     pub state: State,
 }
@@ -50,6 +53,12 @@ impl State {
     pub const NO_EVICT: State = State(1 << 4);
     /// CLIENT NO-TOUCH ON.
     pub const NO_TOUCH: State = State(1 << 5);
+    /// Its command waits: nothing more of it is executed.
+    pub const WAITING: State = State(1 << 8);
+    /// Its command may not wait: it is one of a transaction or script.
+    pub const NO_WAIT: State = State(1 << 9);
+    /// Its command has waited and is run again.
+    pub const RETRYING: State = State(1 << 10);
 
     /// Whether nothing is special.
     pub fn is_empty(self) -> bool {
@@ -68,6 +77,21 @@ impl State {
 }
 
 impl Session {
+    /// Its wait is over.
+    pub fn end_wait(&mut self) {
+        self.wait = None;
+        self.state.set(State::WAITING, false);
+    }
+
+    /// A copy that its waiting command is run with later.
+    pub fn for_later(&self) -> Session {
+        let mut session = Session { name: self.name.clone(), ..Session::new(self.id) };
+        (session.database, session.resp3) = (self.database, self.resp3);
+        (session.may_write, session.row, session.state) = (self.may_write, self.row, self.state);
+        session.state.set(State::WAITING, false);
+        session
+    }
+
     /// A fresh client in database 0 that speaks RESP2.
     pub fn new(id: u64) -> Session {
         Session {
@@ -80,6 +104,7 @@ impl Session {
             row: None,
             transaction: None,
             watched: Vec::new(),
+            wait: None,
             state: State::default(),
         }
     }

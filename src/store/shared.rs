@@ -14,6 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::clients::{Client, Delivery};
 use super::commands::table;
 use super::keyspace::{self, Garbage};
+use super::mail::{self, Mailbox, PostOffice};
 use super::statistics::Process;
 use super::{Args, Hasher, Outcome, Session, Settings, Store};
 use crate::limits::STORE_LOCK_WAIT_US;
@@ -29,6 +30,7 @@ pub struct SharedStore {
     hasher: Hasher,
     store: Mutex<Store>,
     garbage: Mutex<Vec<Garbage>>,
+    post: PostOffice,
 }
 
 /// The store while its lock is held.
@@ -36,6 +38,7 @@ pub struct Held<'a> {
     /// There until the drop.
     store: Option<MutexGuard<'a, Store>>,
     garbage: &'a Mutex<Vec<Garbage>>,
+    post: &'a PostOffice,
     /// The store's time in milliseconds since the epoch: now, or what it was when some worker's clock was ahead.
     pub now_ms: u64,
     was_panicking: bool,
@@ -88,6 +91,7 @@ impl SharedStore {
             hasher: store.keyspace.hasher(),
             store: Mutex::new(store),
             garbage: Mutex::new(Vec::new()),
+            post: PostOffice::default(),
         })
     }
 
@@ -99,6 +103,16 @@ impl SharedStore {
     /// Hashes keys without the lock.
     pub fn hasher(&self) -> Hasher {
         self.hasher
+    }
+
+    /// From now on a worker takes the letters for its connections; `nudge` tells it, on any thread, that there are some.
+    pub fn attach(&self, worker: u8, nudge: Box<dyn Fn() + Send + Sync>) -> Arc<Mailbox> {
+        self.post.attach(worker, nudge)
+    }
+
+    /// A worker serves the store no more.
+    pub fn detach(&self, worker: u8) {
+        self.post.detach(worker);
     }
 
     /// Takes the lock if that is possible soon; if not, serve something else first.
@@ -122,6 +136,7 @@ impl SharedStore {
         Held {
             store: Some(store),
             garbage: &self.garbage,
+            post: &self.post,
             now_ms,
             was_panicking: std::thread::panicking(),
         }
@@ -238,6 +253,7 @@ impl Held<'_> {
     /// Forgets a client that went away.
     pub fn disconnect(&mut self, session: &mut Session) {
         self.instance.watches.unwatch(&mut session.watched);
+        self.abandon(session);
         self.instance.clients.remove(session);
     }
 
@@ -300,7 +316,12 @@ impl Drop for Held<'_> {
             std::process::abort();
         }
         let garbage = self.keyspace.take_garbage();
+        let mut told = Vec::new();
+        if self.instance.clients.has_letters() && !self.post.is_closed() {
+            told = self.post.post(self.instance.clients.take_letters());
+        }
         self.store = None;
+        mail::nudge(&told);
         if !garbage.is_empty() {
             self.garbage.lock().extend(garbage);
         }

@@ -274,6 +274,7 @@ impl Worker {
             }
             TimerEvent::Flush { connection, left } => local.on_flush_timer(connection, left),
             TimerEvent::DrainEnds { runtime } => local.on_drain_end(runtime),
+            TimerEvent::CacheWait { connection } => cache::waiting::on_timer(local, connection),
             TimerEvent::Maintain { runtime } => cache::maintain(local, runtime),
             TimerEvent::AcceptAgain { runtime } => local.accept_again(runtime),
             TimerEvent::Deadline => {
@@ -289,7 +290,11 @@ impl Worker {
         let local = &mut self.local;
         let inbox = Arc::clone(&local.workers[usize::from(local.worker)]);
         for message in inbox.take() {
-            on_message(local, message);
+            if let ToWorker::CacheLetters { runtime } = message {
+                cache::waiting::on_letters(local, &*self.driver, runtime);
+            } else {
+                on_message(local, message);
+            }
         }
         debug_assert!(local.dirty.len() <= limits::CONNECTIONS_PER_WORKER_MAX);
     }
@@ -335,11 +340,6 @@ fn on_message(local: &mut Local, message: ToWorker) {
         ToWorker::Observe { runtime, on } => {
             if let Some(instance) = local.instance(runtime) {
                 instance.observed = on;
-            }
-        }
-        ToWorker::CloseConnection { connection } => {
-            if let Some(slot) = local.connections.slot_of(connection) {
-                local.close_after_flush(slot);
             }
         }
         ToWorker::Shutdown { drain_ms } => local.shutdown(drain_ms),

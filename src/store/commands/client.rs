@@ -1,6 +1,6 @@
 //! CLIENT: names, the list of clients, ending them, and what a client wants to be answered.
 
-use super::{Call, Command, CommandResult, Flags, Keys, help, table};
+use super::{Call, Command, CommandResult, Flags, Keys, client_wait, help, table};
 use crate::proto::resp::strict_integer;
 use crate::store::clients::{Client, Delivery};
 use crate::store::session::State;
@@ -41,6 +41,10 @@ pub const COMMANDS: &[Command] = &[Command {
         },
         row("no-evict", 3, "Keeps the connection when memory runs out", "7.0.0", no_evict),
         row("no-touch", 3, "Lets commands leave no trace in access times", "7.2.0", no_touch),
+        Command {
+            flags: FLAGS.and(Flags::ADMIN),
+            ..row("pause", -3, "Makes commands wait for a while", "3.0.0", client_wait::pause)
+        },
         row("reply", 3, "Chooses whether commands are answered", "3.2.0", reply),
         row("setinfo", 4, "Notes the client library's name or version", "7.2.0", setinfo),
         row("setname", 3, "Names the connection", "2.6.9", setname),
@@ -51,6 +55,14 @@ pub const COMMANDS: &[Command] = &[Command {
             "6.2.0",
             trackinginfo,
         ),
+        Command {
+            flags: FLAGS.and(Flags::ADMIN),
+            ..row("unblock", -3, "Ends the wait of a client", "5.0.0", client_wait::unblock)
+        },
+        Command {
+            flags: FLAGS.and(Flags::ADMIN),
+            ..row("unpause", 2, "Ends CLIENT PAUSE", "6.2.0", client_wait::unpause)
+        },
     ],
 }];
 
@@ -82,10 +94,16 @@ fn usage(call: &mut Call<'_>) -> CommandResult {
             ("LIST [TYPE <type>] [ID <id> [...]]", "Return information about client connections."),
             ("NO-EVICT (ON|OFF)", "Protect the current connection from eviction."),
             ("NO-TOUCH (ON|OFF)", "Commands of this connection don't change access times."),
+            (
+                "PAUSE <timeout> [WRITE|ALL]",
+                "Suspend all, or just write, clients for <timeout> milliseconds.",
+            ),
             ("REPLY (ON|OFF|SKIP)", "Control the replies sent to the current connection."),
             ("SETINFO (LIB-NAME|LIB-VER) <value>", "Set the client library's name or version."),
             ("SETNAME <name>", "Assign the name <name> to the current connection."),
             ("TRACKINGINFO", "Report the tracking status of the current connection."),
+            ("UNBLOCK <clientid> [TIMEOUT|ERROR]", "Unblock the specified blocked client."),
+            ("UNPAUSE", "Stop the current client pause, resuming traffic."),
         ],
     );
     Ok(())
@@ -268,6 +286,9 @@ fn describe(client: &Client, now_ms: u64) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let seconds = |since: u64| now_ms.saturating_sub(since) / 1000;
     let mut flags = String::new();
+    if session.wait.is_some() {
+        flags.push('b');
+    }
     if session.state.has(State::NO_EVICT) {
         flags.push('e');
     }

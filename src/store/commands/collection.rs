@@ -56,6 +56,18 @@ pub fn found<'c, 'a, T>(
     Ok((value, *args, reply))
 }
 
+/// The value at some key, if there is one, and the reply.
+pub fn found_at<'c, 'a, T>(
+    call: &'c mut Call<'a>,
+    key: &[u8],
+    find: Find<T>,
+) -> Result<Option<(&'c mut T, &'c mut Reply<'a>)>, CommandError> {
+    let Call { keyspace, session, now_ms, reply, .. } = call;
+    let hash = keyspace.hash(key);
+    let value = find(keyspace.database(session.database), key, hash, *now_ms)?;
+    Ok(value.map(|value| (value, reply)))
+}
+
 /// The value at the first key, made if there is none; it must not be left empty.
 #[inline]
 pub fn created<'c, 'a, T>(

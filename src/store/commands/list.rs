@@ -8,7 +8,7 @@ use super::{Call, Command, CommandResult, Flags, Keys};
 use crate::store::call::CommandError;
 use crate::store::database::Database;
 use crate::store::list::{End, List};
-use crate::store::{Reply, thresholds};
+use crate::store::{Args, Reply, thresholds};
 
 const fn list(
     usage: (&'static str, i16),
@@ -290,7 +290,7 @@ fn lpos(call: &mut Call<'_>) -> CommandResult {
     Ok(())
 }
 
-fn end(argument: &[u8]) -> Result<End, CommandError> {
+pub(super) fn end(argument: &[u8]) -> Result<End, CommandError> {
     match argument {
         side if is(side, "left") => Ok(End::Front),
         side if is(side, "right") => Ok(End::Back),
@@ -300,19 +300,25 @@ fn end(argument: &[u8]) -> Result<End, CommandError> {
 
 fn lmove(call: &mut Call<'_>) -> CommandResult {
     let (from, to) = (end(call.args.at(3))?, end(call.args.at(4))?);
-    move_one(call, from, to)
+    if !move_one(call, from, to)? {
+        call.reply.null();
+    }
+    Ok(())
 }
 
 fn rpoplpush(call: &mut Call<'_>) -> CommandResult {
-    move_one(call, End::Back, End::Front)
+    if !move_one(call, End::Back, End::Front)? {
+        call.reply.null();
+    }
+    Ok(())
 }
 
-fn move_one(call: &mut Call<'_>, from: End, to: End) -> CommandResult {
+/// Moves an element and answers it; false, and nothing answered, if there is none.
+pub(super) fn move_one(call: &mut Call<'_>, from: End, to: End) -> Result<bool, CommandError> {
     let (key, target, now_ms) = (call.args.at(1), call.args.at(2), call.now_ms);
     let (hash, target_hash) = (call.hash, call.keyspace.hash(target));
     if found(call, Database::list)?.0.is_none() {
-        call.reply.null();
-        return Ok(());
+        return Ok(false);
     }
     // The target's type is checked before anything moves.
     database(call).list(target, target_hash, now_ms)?;
@@ -320,8 +326,7 @@ fn move_one(call: &mut Call<'_>, from: End, to: End) -> CommandResult {
     let Some((element, left)) =
         source.and_then(|list| Some((list.pop(from, |element| element.to_vec())?, list.len())))
     else {
-        call.reply.null();
-        return Ok(());
+        return Ok(false);
     };
     let list = database(call).list_or_create(target, target_hash, now_ms)?;
     list.expect(element.len(), &thresholds::REDIS);
@@ -331,11 +336,19 @@ fn move_one(call: &mut Call<'_>, from: End, to: End) -> CommandResult {
     }
     call.reply.bulk(&element);
     wrote(call, 1, left == 0);
-    Ok(())
+    Ok(true)
 }
 
 fn lmpop(call: &mut Call<'_>) -> CommandResult {
-    let args = call.args;
+    if !pop_from_first(call, call.args)? {
+        call.reply.null_array();
+    }
+    Ok(())
+}
+
+/// Pops from the first list that isn't empty and answers it; false, and nothing answered, if there is none. `args` are
+/// LMPOP's, with anything as the name.
+pub(super) fn pop_from_first(call: &mut Call<'_>, args: Args<'_>) -> Result<bool, CommandError> {
     let keys = at_least(args.get(1), 1, "ERR numkeys should be greater than 0")?;
     let side = keys.checked_add(2).and_then(|index| args.get(index));
     let end = end(side.ok_or(CommandError::Syntax)?)?;
@@ -359,10 +372,9 @@ fn lmpop(call: &mut Call<'_>) -> CommandResult {
         let removed = pop_many(list, end, count, &mut call.reply);
         database.remove_if_empty(key, hash);
         call.keyspace.dirty += removed as u64;
-        return Ok(());
+        return Ok(true);
     }
-    call.reply.null_array();
-    Ok(())
+    Ok(false)
 }
 
 #[cfg(test)]

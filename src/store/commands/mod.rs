@@ -3,7 +3,9 @@
 //! Parsing, COMMAND, COMMAND DOCS, arity checks, access control and the reference are derived from these rows.
 
 pub mod bitmap;
+mod blocking;
 pub mod client;
+mod client_wait;
 mod cluster;
 mod collection;
 mod configuration;
@@ -41,6 +43,7 @@ use super::call::{Call, CommandResult};
 /// All rows by file; a new file of commands adds its line here.
 const GROUPS: &[&[Command]] = &[
     bitmap::COMMANDS,
+    blocking::COMMANDS,
     client::COMMANDS,
     cluster::COMMANDS,
     configuration::COMMANDS,

@@ -1,8 +1,6 @@
-//! Commands about the server that need no file of their own: TIME, ROLE, WAIT, INFO, and what tools ask at first.
+//! Commands about the server that need no file of their own: TIME, ROLE, INFO, and what tools ask at first.
 
 use super::{Call, Command, CommandResult, Flags, Keys, help, info};
-use crate::proto::resp::strict_integer;
-use crate::store::CommandError;
 
 const ANY_TIME: Flags = Flags::LOADING.and(Flags::STALE);
 
@@ -40,10 +38,6 @@ pub const COMMANDS: &[Command] = &[
     },
     row("role", 1, ANY_TIME.and(Flags::FAST), "Returns the replication role", "2.8.12", role),
     row("time", 1, ANY_TIME.and(Flags::FAST), "Returns the server's time", "2.6.0", time),
-    Command {
-        group: "generic",
-        ..row("wait", 3, Flags(0), "Returns how many replicas have the last write", "3.0.0", wait)
-    },
 ];
 
 const fn row(
@@ -82,19 +76,6 @@ fn role(call: &mut Call<'_>) -> CommandResult {
     call.reply.integer(0);
     call.reply.array(0);
     Ok(())
-}
-
-/// There are no replicas, so there is nothing to wait for.
-fn wait(call: &mut Call<'_>) -> CommandResult {
-    strict_integer(call.args.at(1)).ok_or(CommandError::NotInteger)?;
-    match strict_integer(call.args.at(2)) {
-        None => Err(CommandError::Text("ERR timeout is not an integer or out of range")),
-        Some(timeout) if timeout < 0 => Err(CommandError::Text("ERR timeout is negative")),
-        Some(_) => {
-            call.reply.integer(0);
-            Ok(())
-        }
-    }
 }
 
 fn acl_whoami(call: &mut Call<'_>) -> CommandResult {

@@ -277,7 +277,7 @@ fn pop(call: &mut Call<'_>, highest: bool) -> CommandResult {
 }
 
 /// Removes up to `count` members from one end.
-fn take(set: &mut SortedSet, count: usize, highest: bool) -> Pairs {
+pub(super) fn take(set: &mut SortedSet, count: usize, highest: bool) -> Pairs {
     let pairs = set.range(0, count, highest);
     match pairs.as_slice() {
         [(text, _)] => drop(set.remove(text)),
@@ -298,7 +298,15 @@ pub(super) fn write_pairs(reply: &mut Reply<'_>, pairs: &[(Vec<u8>, f64)], neste
 }
 
 fn zmpop(call: &mut Call<'_>) -> CommandResult {
-    let args = call.args;
+    if !pop_from_first(call, call.args)? {
+        call.reply.null_array();
+    }
+    Ok(())
+}
+
+/// Pops from the first sorted set that isn't empty and answers it; false, and nothing answered, if there is none. `args`
+/// are ZMPOP's, with anything as the name.
+pub(super) fn pop_from_first(call: &mut Call<'_>, args: Args<'_>) -> Result<bool, CommandError> {
     let keys = at_least(args.get(1), 1, "ERR numkeys should be greater than 0")?;
     let side = keys.checked_add(2).and_then(|index| args.get(index));
     let highest = match side.ok_or(CommandError::Syntax)? {
@@ -328,10 +336,9 @@ fn zmpop(call: &mut Call<'_>) -> CommandResult {
         call.reply.bulk(key);
         call.reply.array(pairs.len());
         write_pairs(&mut call.reply, &pairs, true);
-        return Ok(());
+        return Ok(true);
     }
-    call.reply.null_array();
-    Ok(())
+    Ok(false)
 }
 
 fn zrandmember(call: &mut Call<'_>) -> CommandResult {

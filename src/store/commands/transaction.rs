@@ -98,6 +98,7 @@ fn exec(call: &mut Call<'_>) -> CommandResult {
         return Ok(());
     }
     call.reply.array(transaction.queued.len());
+    call.session.state.set(State::NO_WAIT, true);
     for queued in &transaction.queued {
         let mark = call.reply.mark();
         call.reply.set_resp3(call.session.resp3);
@@ -116,6 +117,7 @@ fn exec(call: &mut Call<'_>) -> CommandResult {
             call.reply.error(error.line());
         }
     }
+    call.session.state.set(State::NO_WAIT, false);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod control;
 mod detect;
 mod proxy;
 mod server;
+mod waiting;
 mod world;
 
 use crate::ring::random::Random;

@@ -1,0 +1,115 @@
+//! Clients whose command waits, on their worker: stopping, time-outs, going on; and the letters from other workers.
+
+use std::sync::Arc;
+
+use crate::id::{ConnectionId, RuntimeId};
+use crate::ring::Driver;
+use crate::runtime::connection::Role;
+use crate::runtime::local::{Local, TimerEvent};
+use crate::runtime::message::ToWorker;
+use crate::store::batch::Clients;
+
+use super::front::Front;
+use super::{go_on, mark_dirty, parse_input};
+
+/// From now on the worker gets letters of the instance's store.
+pub fn attach(local: &mut Local, index: usize) {
+    let (worker, inbox) = (local.worker, Arc::clone(&local.workers[usize::from(local.worker)]));
+    let instance = local.instance_at(index);
+    let runtime = instance.placement.id;
+    if let Some(state) = instance.cache.as_mut() {
+        let nudge = Box::new(move || inbox.send(ToWorker::CacheLetters { runtime }));
+        state.worker = Some(worker);
+        state.mailbox = Some(state.store.attach(worker, nudge));
+    }
+}
+
+/// There are letters: they are opened now, or by the batch that runs next.
+pub fn on_letters(local: &mut Local, driver: &dyn Driver, runtime: RuntimeId) {
+    let Some(&index) = local.index.get(&runtime) else { return };
+    open_letters(local, driver, index);
+    apply(local);
+}
+
+/// Does what the letters say to the connections' outboxes; [`apply`] does the rest.
+pub(super) fn open_letters(local: &mut Local, driver: &dyn Driver, index: usize) {
+    let Some(state) = local.instance_at(index).cache.as_ref() else { return };
+    let Some(mailbox) = state.mailbox.clone() else { return };
+    let worker = local.worker;
+    let mut front = Front::new(&mut local.connections, driver, &mut local.cache, worker);
+    for letter in mailbox.take() {
+        front.deliver(letter);
+    }
+}
+
+/// Does what deliveries left to do, when no batch holds the clients' commands any more.
+pub(super) fn apply(local: &mut Local) {
+    let effects = &mut local.cache.effects;
+    let touched = std::mem::take(&mut effects.touched);
+    let resumed = std::mem::take(&mut effects.resumed);
+    let killed = std::mem::take(&mut effects.killed);
+    for slot in touched {
+        if local.connections.get(slot).is_some() {
+            mark_dirty(local, slot);
+        }
+    }
+    for (slot, wait) in resumed {
+        resume(local, slot, wait);
+    }
+    for slot in killed {
+        if local.connections.get(slot).is_some() {
+            local.close_after_flush(slot);
+        }
+    }
+}
+
+/// A client's command waits; the rest of its bytes stay in its input.
+pub(super) fn start(local: &mut Local, slot: u32) {
+    let now = local.now;
+    let connection = local.connections.at(slot);
+    let id = connection.id;
+    let Role::Cache(client) = &mut connection.role else { return };
+    let Some(ticket) = client.session.wait else { return };
+    let timer = ticket
+        .timeout_ms
+        .map(|ms| local.timers.insert(now, ms, TimerEvent::CacheWait { connection: id }));
+    client.wait_timer = timer;
+}
+
+/// The time of a wait is up; under the store's lock it turns out whether it had ended before.
+pub fn on_timer(local: &mut Local, id: ConnectionId) {
+    let Some(slot) = local.connections.slot_of(id) else { return };
+    let connection = local.connections.at(slot);
+    let index = connection.instance;
+    let Role::Cache(client) = &mut connection.role else { return };
+    client.wait_timer = None;
+    let Some(ticket) = client.session.wait else { return };
+    if let Some(state) = local.instance_at(index).cache.as_mut() {
+        state.timed_out.push(ticket.number);
+    }
+    if !local.cache.waiting.contains(&index) {
+        local.cache.waiting.push(index);
+    }
+}
+
+/// A client's wait is over and its reply is in its outbox: its next commands run.
+fn resume(local: &mut Local, slot: u32, wait: u64) {
+    let Some(connection) = local.connections.get_mut(slot) else { return };
+    let Role::Cache(client) = &mut connection.role else { return };
+    if client.session.wait.is_none_or(|ticket| ticket.number != wait) {
+        return;
+    }
+    client.session.end_wait();
+    if let Some(timer) = client.wait_timer.take() {
+        local.timers.cancel(timer);
+    }
+    // A batch that still knows the client as stopped would pass over its commands.
+    client.again |= client.in_batch;
+    let may_parse = !client.in_batch && !connection.input.is_empty();
+    mark_dirty(local, slot);
+    if may_parse {
+        parse_input(local, slot);
+    }
+    local.resume(slot, crate::runtime::connection::Pause::BATCH);
+    go_on(local, slot);
+}

@@ -1,0 +1,91 @@
+//! How what a command does to other connections reaches the workers that serve them.
+//!
+//! Letters are written while the store is held, so their order is the order of the commands. A worker takes its letters
+//! before it runs commands of its own in the same store: what a connection is told fits between its replies as if there
+//! were one thread. Must not know: sockets, what a worker is beyond its number.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::clients::Delivery;
+use crate::id::ConnectionId;
+
+/// The letters for one worker.
+pub struct Mailbox {
+    /// There may be letters.
+    full: AtomicBool,
+    letters: Mutex<Vec<Delivery>>,
+    /// Tells the worker that there are letters.
+    nudge: Box<dyn Fn() + Send + Sync>,
+}
+
+/// All mailboxes of a store, by worker.
+#[derive(Default)]
+pub(super) struct PostOffice {
+    boxes: Mutex<Vec<Option<Arc<Mailbox>>>>,
+}
+
+impl Mailbox {
+    /// Takes all letters, oldest first.
+    pub fn take(&self) -> Vec<Delivery> {
+        if !self.full.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.letters.lock())
+    }
+
+    /// Adds letters; whether the worker must be told.
+    fn put(&self, delivery: Delivery) -> bool {
+        self.letters.lock().push(delivery);
+        !self.full.swap(true, Ordering::AcqRel)
+    }
+}
+
+impl PostOffice {
+    pub(super) fn attach(&self, worker: u8, nudge: Box<dyn Fn() + Send + Sync>) -> Arc<Mailbox> {
+        let mailbox =
+            Arc::new(Mailbox { full: AtomicBool::new(false), letters: Mutex::default(), nudge });
+        let mut boxes = self.boxes.lock();
+        let index = usize::from(worker);
+        if boxes.len() <= index {
+            boxes.resize(index + 1, None);
+        }
+        boxes[index] = Some(Arc::clone(&mailbox));
+        mailbox
+    }
+
+    pub(super) fn detach(&self, worker: u8) {
+        if let Some(place) = self.boxes.lock().get_mut(usize::from(worker)) {
+            *place = None;
+        }
+    }
+
+    /// Whether nobody takes letters here: then they stay where they are.
+    pub(super) fn is_closed(&self) -> bool {
+        self.boxes.lock().iter().all(Option::is_none)
+    }
+
+    /// Puts letters into the boxes of their workers; the boxes whose workers must be told. A letter to a worker that
+    /// doesn't serve the store any more is for a connection that is gone.
+    pub(super) fn post(&self, deliveries: Vec<Delivery>) -> Vec<Arc<Mailbox>> {
+        let boxes = self.boxes.lock();
+        let mut fresh = Vec::new();
+        for delivery in deliveries {
+            let worker = ConnectionId::from_bits(delivery.connection()).map(ConnectionId::worker);
+            let mailbox = worker.and_then(|worker| boxes.get(usize::from(worker))?.as_ref());
+            if let Some(mailbox) = mailbox
+                && mailbox.put(delivery)
+            {
+                fresh.push(Arc::clone(mailbox));
+            }
+        }
+        fresh
+    }
+}
+
+/// Tells the workers of these boxes; not while the store is held.
+pub(super) fn nudge(boxes: &[Arc<Mailbox>]) {
+    boxes.iter().for_each(|mailbox| (mailbox.nudge)());
+}
