@@ -32,6 +32,14 @@ pub const DETECT_MS: u64 = 100;
 pub const DETECT_MS_MAX: u64 = 60_000;
 /// One line of an HTTP head: the request line or a field.
 pub const HTTP_LINE_BYTES_MAX: usize = 8 * 1024;
+/// A whole HTTP head.
+pub const HTTP_HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Field lines of an HTTP head.
+pub const HTTP_FIELDS_MAX: usize = 100;
+/// Chunk extensions of one HTTP body, all together.
+pub const HTTP_CHUNK_EXTENSION_BYTES_MAX: usize = 4 * 1024;
+/// Trailers of one HTTP body, all together.
+pub const HTTP_TRAILER_BYTES_MAX: usize = 8 * 1024;
 /// How long the head of an HTTP request may take, in milliseconds.
 pub const HTTP_HEAD_MS: u64 = 10_000;
 /// Pending connections of a listening socket (the kernel caps it at `net.core.somaxconn`).

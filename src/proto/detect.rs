@@ -5,6 +5,7 @@
 //! method, so that a browser never reaches a line protocol. Knows nothing of sockets, clocks or what is configured.
 
 use crate::limits::{DETECT_METHOD_BYTES_MAX, HTTP_LINE_BYTES_MAX};
+use crate::proto::http1::is_token;
 
 /// What the first bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +59,6 @@ fn detect_request_line(bytes: &[u8]) -> Detected {
         true => Detected::Unknown,
         false => Detected::Messages,
     }
-}
-
-/// RFC 9110 section 5.6.2: what methods and field names are made of.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

@@ -5,5 +5,6 @@
 pub mod control;
 pub mod detect;
 pub mod framing;
+pub mod http1;
 pub mod resp;
 pub mod websocket;
