@@ -83,3 +83,8 @@ pub mod runtime;
 pub mod store;
 pub mod suggest;
 pub mod worker;
+
+/// Tests account for memory as the program does.
+#[cfg(all(test, not(miri)))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -141,6 +141,8 @@ pub const RESP_REPLY_BYTES_MAX: usize = 1024 * 1024 * 1024;
 pub const STORE_HOLD_COMMANDS_MAX: usize = 512;
 /// Commands whose buckets and entries are prefetched together.
 pub const STORE_PREFETCH_COMMANDS: usize = 32;
+/// Keys that one command removes at most to get below `maxmemory`; a millisecond. The next commands go on.
+pub const EVICT_PER_COMMAND: usize = 1000;
 /// How long a worker waits for a store's lock before it serves everything else first, in microseconds.
 pub const STORE_LOCK_WAIT_US: u64 = 200;
 

@@ -136,6 +136,7 @@ pub fn join(local: &mut Local, index: usize, peer: SocketAddr) -> Join {
         ..Client::default()
     };
     let session = held.connect(client);
+    drop(held);
     Join::Role(Role::Cache(Box::new(CacheClient {
         session,
         parser: RequestParser::default(),
@@ -488,7 +489,8 @@ fn leave(local: &mut Local, slot: u32) {
     let Role::Cache(client) = &mut connection.role else { return };
     client.parsed = 0;
     connection.input = Vec::new();
-    let session = client.session.clone();
+    // The original: what the store's commands put into it must be freed under the store's lock.
+    let session = std::mem::replace(&mut client.session, Session::new(0));
     if let Some(state) = local.instance_at(index).cache.as_mut() {
         state.leaving.push(session);
     }

@@ -16,6 +16,7 @@ pub use fields::{FIELDS, Field, Flag, ValueType};
 use super::{Access, Framing, Mode, Protocol, RuntimeConfig, RuntimeKind, Strategy, WorkerCount};
 use crate::error::OperatorError;
 use crate::limits::NAME_BYTES_MAX;
+use crate::store::eviction::Policy;
 use crate::suggest::did_you_mean;
 
 /// A field that is wrong, and how.
@@ -72,6 +73,8 @@ impl RuntimeConfig {
             strategy: Strategy::RoundRobin,
             access: Access::ReadWrite,
             password: None,
+            maxmemory: 0,
+            eviction: Policy::NoEviction,
             workers: WorkerCount::Default,
             lua: None,
             autostart: None,

@@ -112,6 +112,10 @@ pub struct RuntimeConfig {
     pub access: Access,
     /// cache: AUTH's password.
     pub password: Option<String>,
+    /// cache: bytes that it may take; 0: no limit.
+    pub maxmemory: u64,
+    /// cache: what happens then.
+    pub eviction: crate::store::eviction::Policy,
     /// How many workers serve it.
     pub workers: WorkerCount,
     /// A callback-style script, as the user named it.

@@ -61,6 +61,7 @@ pub struct Clients {
     deliveries: Vec<Delivery>,
     /// Those of them that are for other workers than the one that holds the store.
     elsewhere: Vec<Delivery>,
+    buffer_bytes: u64,
 }
 
 impl Clients {
@@ -110,6 +111,11 @@ impl Clients {
             client.command = Some(command);
             client.active_ms = now_ms;
         }
+    }
+
+    /// Bytes in the buffers of all connections, as their workers told last.
+    pub fn buffer_bytes(&self) -> u64 {
+        self.buffer_bytes
     }
 
     /// How many are connected.

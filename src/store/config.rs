@@ -1,6 +1,9 @@
 //! The parameters behind CONFIG GET and CONFIG SET: one table, only what really exists.
 
+use super::Keyspace;
+use super::eviction::Policy;
 use super::instance::Settings;
+use super::number::memory_size;
 use super::thresholds::REDIS;
 use crate::limits::{DATABASES, RESP_BULK_BYTES_MAX};
 
@@ -13,6 +16,16 @@ pub struct Config {
     pub port: u16,
     /// Clients that connect may only read.
     pub readonly: bool,
+    /// Bytes that the store may have; 0: no limit.
+    pub maxmemory: u64,
+    /// Which keys go when they are reached.
+    pub policy: Policy,
+    /// Keys drawn from each database to find one to remove.
+    pub maxmemory_samples: u32,
+    /// How slowly LFU counters grow.
+    pub lfu_log_factor: u32,
+    /// Minutes in which an LFU counter loses one; 0: it never does.
+    pub lfu_decay_minutes: u32,
 }
 
 /// One parameter.
@@ -35,7 +48,19 @@ impl Config {
             password: settings.password.clone().filter(|password| !password.is_empty()),
             port: settings.port,
             readonly: settings.readonly,
+            maxmemory: settings.maxmemory,
+            policy: settings.policy,
+            maxmemory_samples: 5,
+            lfu_log_factor: 10,
+            lfu_decay_minutes: 1,
         }
+    }
+
+    /// Tells the keyspace what it must know of the values.
+    pub fn apply(&self, keyspace: &mut Keyspace) {
+        let (factor, minutes) = (self.lfu_log_factor, self.lfu_decay_minutes);
+        let counts = self.policy.counts_uses();
+        keyspace.for_each_clock(|clock| clock.set_frequencies(counts, factor, minutes));
     }
 }
 
@@ -53,8 +78,24 @@ pub const PARAMETERS: &[Parameter] = &[
     fixed!("hash-max-listpack-entries", REDIS.hash_entries),
     fixed!("hash-max-listpack-value", REDIS.hash_value_bytes),
     fixed!("list-max-listpack-size", -2),
-    fixed!("maxmemory", 0),
-    fixed!("maxmemory-policy", "noeviction"),
+    Parameter {
+        name: "maxmemory",
+        get: |config| config.maxmemory.to_string().into_bytes(),
+        set: Some(|config, value| {
+            config.maxmemory = memory_size(value).ok_or("argument must be a memory value")?;
+            Ok(())
+        }),
+    },
+    Parameter {
+        name: "maxmemory-policy",
+        get: |config| config.policy.name().as_bytes().to_vec(),
+        set: Some(|config, value| {
+            let mut names = Policy::NAMES.iter();
+            let found = names.find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(value));
+            config.policy = found.ok_or("argument must be one of the policies")?.1;
+            Ok(())
+        }),
+    },
     Parameter { name: "port", get: |config| config.port.to_string().into_bytes(), set: None },
     fixed!("proto-max-bulk-len", RESP_BULK_BYTES_MAX),
     Parameter {

@@ -3,6 +3,7 @@
 //! Expired keys are removed by the lookup that meets them (here) or by the cycle that looks for them (`expiry.rs`).
 //! It knows no command and no client.
 
+use super::access::AccessClock;
 use super::blocked::Waited;
 use super::entry::{Entry, EntryBox, EntryMut};
 use super::hash::Hash;
@@ -23,8 +24,10 @@ pub struct Database {
     pub(super) statistics: Statistics,
     /// The keys that somebody waits for.
     pub(super) waited: Waited,
-    /// The store's seconds, cut to 16 bits; noted in entries when they are used.
-    clock: u16,
+    /// What is noted in entries when they are used.
+    pub access: AccessClock,
+    /// About what is in `garbage`.
+    garbage_bytes: usize,
 }
 
 /// What a write does to a key's expiry.
@@ -39,13 +42,14 @@ pub enum Expiry {
 }
 
 impl Database {
-    pub(super) fn new(hasher: Hasher) -> Database {
+    pub(super) fn new(hasher: Hasher, seed: u64) -> Database {
         Database {
             table: Table::new(hasher),
             garbage: Vec::new(),
             statistics: Statistics::default(),
             waited: Waited::default(),
-            clock: 0,
+            access: AccessClock::new(seed),
+            garbage_bytes: 0,
         }
     }
 
@@ -79,7 +83,7 @@ impl Database {
         };
         self.statistics.hits += 1;
         let mut entry = self.table.entry_mut(place);
-        entry.touch(self.clock);
+        self.access.touch(&mut entry);
         Some(entry.into_view())
     }
 
@@ -139,7 +143,7 @@ impl Database {
             return Err(CommandError::WrongType);
         }
         let mut entry = self.table.entry_mut(place);
-        entry.touch(self.clock);
+        self.access.touch(&mut entry);
         Ok(Some(entry))
     }
 
@@ -160,7 +164,7 @@ impl Database {
         }
         self.waited.touch(key);
         let mut entry = self.table.entry_mut(place);
-        entry.touch(self.clock);
+        self.access.touch(&mut entry);
         let old = entry.set_string(value);
         self.discard_value(old);
     }
@@ -174,7 +178,7 @@ impl Database {
     fn add(&mut self, entry: EntryBox, hash: u64) {
         self.waited.touch(entry.view().key());
         let place = self.table.insert(entry, hash);
-        self.table.entry_mut(place).touch(self.clock);
+        self.access.begin(&mut self.table.entry_mut(place));
     }
 
     /// Removes a key; whether it was there. Ask for expired keys first where that matters.
@@ -223,8 +227,7 @@ impl Database {
     /// Makes a key look as if it was last used that long ago; whether it was there.
     pub fn set_idle(&mut self, key: &[u8], hash: u64, seconds: u64) -> bool {
         let Some(mut entry) = self.table.find_mut(key, hash) else { return false };
-        let clocks_max = u64::from(u16::MAX);
-        entry.touch(self.clock.wrapping_sub(seconds.min(clocks_max) as u16));
+        entry.touch(self.access.clock_of_idle(seconds));
         true
     }
 
@@ -346,20 +349,20 @@ impl Database {
         hash: u64,
         now_ms: u64,
     ) -> Result<&mut T, CommandError> {
-        let place = match self.locate(key, hash, now_ms) {
-            Some(place) => place,
-            None => {
-                self.waited.touch(key);
-                let value = T::create(self.table.hasher());
-                self.table.insert(EntryBox::new(key, value, None), hash)
-            }
-        };
-        self.collection_at(place)
+        if let Some(place) = self.locate(key, hash, now_ms) {
+            return self.collection_at(place);
+        }
+        self.waited.touch(key);
+        let value = T::create(self.table.hasher());
+        let place = self.table.insert(EntryBox::new(key, value, None), hash);
+        let mut entry = self.table.entry_mut(place);
+        self.access.begin(&mut entry);
+        T::of(entry.into_value()).ok_or(CommandError::WrongType)
     }
 
     fn collection_at<T: Collection>(&mut self, place: Place) -> Result<&mut T, CommandError> {
         let mut entry = self.table.entry_mut(place);
-        entry.touch(self.clock);
+        self.access.touch(&mut entry);
         T::of(entry.into_value()).ok_or(CommandError::WrongType)
     }
 
@@ -384,11 +387,12 @@ impl Database {
 
     /// Removes expired keys, looking at about `budget` entries; true if there may be more to remove now.
     pub fn expire_step(&mut self, now_ms: u64, budget: usize) -> bool {
-        let Database { table, garbage, statistics, waited, .. } = self;
+        let Database { table, garbage, garbage_bytes, statistics, waited, .. } = self;
         table.take_expired(now_ms, budget, |entry| {
             statistics.expired += 1;
             waited.touch(entry.view().key());
             if entry.view().is_big() {
+                *garbage_bytes += entry.view().memory_bytes();
                 garbage.push(Garbage::Value(entry.into_value()));
             }
         })
@@ -410,6 +414,7 @@ impl Database {
         let len = table.len();
         self.waited.touch_all();
         if table.segments() > 0 {
+            self.garbage_bytes += table.memory_bytes();
             self.garbage.push(Garbage::Table(table));
         }
         len
@@ -420,28 +425,26 @@ impl Database {
         self.waited.touch(key);
     }
 
-    /// The access clock's time now.
-    pub fn clock(&self) -> u16 {
-        self.clock
-    }
-
-    /// Notes the time for access clocks; once per batch.
-    pub fn set_clock(&mut self, now_ms: u64) {
-        self.clock = (now_ms / 1000) as u16;
-    }
-
     pub(super) fn take_garbage(&mut self) -> impl Iterator<Item = Garbage> + '_ {
+        self.garbage_bytes = 0;
         self.garbage.drain(..)
+    }
+
+    /// About how much there is to free.
+    pub(super) fn garbage_bytes(&self) -> usize {
+        self.garbage_bytes
     }
 
     fn discard(&mut self, entry: EntryBox) {
         if entry.view().is_big() {
+            self.garbage_bytes += entry.view().memory_bytes();
             self.garbage.push(Garbage::Value(entry.into_value()));
         }
     }
 
     fn discard_value(&mut self, value: Option<Value>) {
         if let Some(value) = value.filter(Value::is_big) {
+            self.garbage_bytes += value.memory_bytes();
             self.garbage.push(Garbage::Value(value));
         }
     }

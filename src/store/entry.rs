@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header                                                              flagged     if key length = 65535
-//! encoding u8 | flags u8 | access clock u16 | key u16 | value u16     expiry u64  key length u64         key   value
+//! encoding 4 bits | flags 4 | access clock 24 | key 16 | value 16     expiry u64  key length u64         key   value
 //! ```
 //!
 //! The value is its bytes when it is a short string, eight bytes when it is a number, and one pointer for long strings
@@ -28,7 +28,7 @@ use super::sorted_set::SortedSet;
 use super::value::{Kind, Text, Value, ValueMut, ValueRef};
 use crate::limits::STORE_INLINE_BYTES_MAX;
 
-pub use raw::class_bytes;
+pub use raw::{CLOCK_BITS, class_bytes};
 
 /// In a slot, below the address: the entry has an expiry.
 const SLOT_EXPIRES: u64 = 1;
@@ -135,8 +135,8 @@ impl<'a> Entry<'a> {
     }
 
     /// The access clock, as last set.
-    pub fn clock(self) -> u16 {
-        self.raw.header().clock
+    pub fn clock(self) -> u32 {
+        self.raw.clock()
     }
 
     /// The value.
@@ -196,20 +196,8 @@ impl<'a> Entry<'a> {
 
     /// Heap bytes of the entry and what it points to.
     pub fn memory_bytes(self) -> usize {
-        let heap = match self.value() {
-            ValueRef::Nothing | ValueRef::Integer(_) => 0,
-            ValueRef::String(bytes) => {
-                if self.raw.header().encoding == Encoding::Long {
-                    size_of::<Vec<u8>>() + class_bytes(bytes.len())
-                } else {
-                    0
-                }
-            }
-            ValueRef::List(list) => size_of::<List>() + list.memory_bytes(),
-            ValueRef::Set(set) => size_of::<Set>() + set.memory_bytes(),
-            ValueRef::Hash(hash) => size_of::<Hash>() + hash.memory_bytes(),
-            ValueRef::SortedSet(set) => size_of::<SortedSet>() + set.memory_bytes(),
-        };
+        let outside = self.raw.header().encoding.is_outside();
+        let heap = if outside { self.value().memory_bytes() } else { 0 };
         class_bytes(self.raw.bytes(self.raw.header())) + heap
     }
 }
@@ -237,11 +225,10 @@ impl<'a> EntryMut<'a> {
         self.slot.entry()
     }
 
-    /// Notes an access.
+    /// Notes an access: the clock's low 24 bits are kept.
     #[inline]
-    pub fn touch(&mut self, clock: u16) {
-        let raw = self.raw();
-        raw.set_header(Header { clock, ..raw.header() });
+    pub fn touch(&mut self, clock: u32) {
+        self.raw().set_clock(clock);
     }
 
     /// The collection in it.

@@ -6,7 +6,7 @@ use super::call::{Call, CommandError, CommandResult};
 use super::commands::{Command, CommandId, Flags, table};
 use super::instance::Attention;
 use super::session::State;
-use super::{Args, Reply, Session, Store};
+use super::{Args, Reply, Session, Store, meter};
 use crate::limits::RESP_REQUEST_BYTES_MAX;
 
 /// Argument bytes that the answer to an unknown command repeats.
@@ -39,11 +39,15 @@ impl Store {
         now_ms: u64,
         out: &mut Vec<u8>,
     ) -> Outcome {
-        let (start, dirty) = (out.len(), self.keyspace.dirty);
+        let (start, capacity, dirty) = (out.len(), out.capacity(), self.keyspace.dirty);
         if let Err(error) = self.dispatch(session, id, args, hash, now_ms, out) {
             out.truncate(start);
             self.instance.statistics.count_error(error.line());
             Reply::new(out, session.resp3).error(error.line());
+        }
+        if out.capacity() != capacity {
+            let bytes = meter::allocation_bytes;
+            meter::exclude(bytes(out.capacity()) - bytes(capacity));
         }
         if self.instance.attention.any(Attention::BLOCKED) && self.keyspace.dirty != dirty {
             self.serve();
@@ -61,7 +65,7 @@ impl Store {
         now_ms: u64,
         out: &mut Vec<u8>,
     ) -> CommandResult {
-        let (id, row) = match self.admit(session, id, args) {
+        let (id, row) = match self.admit(session, id, args, now_ms) {
             Ok(found) => found,
             Err(error) => return Err(self.refuse(session, args, error)),
         };
@@ -124,6 +128,7 @@ impl Store {
         session: &mut Session,
         id: CommandId,
         args: Args<'_>,
+        now_ms: u64,
     ) -> Result<(CommandId, &'static Command), CommandError> {
         if id == CommandId::UNKNOWN {
             return Err(unknown(session, args));
@@ -132,7 +137,9 @@ impl Store {
         if !row.subcommands.is_empty() && args.len() > 1 {
             return Err(unknown_subcommand(row, args));
         }
-        match check(session, id, row, args) {
+        let admitted =
+            check(session, id, row, args).and_then(|()| self.check_memory(session, id, now_ms));
+        match admitted {
             Ok(()) => Ok((id, row)),
             Err(error) => {
                 self.instance.statistics.commands[id.index()].rejected += 1;
@@ -140,6 +147,25 @@ impl Store {
             }
         }
     }
+}
+
+impl Store {
+    /// Removes keys if there are too many bytes; a command that needs memory is refused if that doesn't help.
+    #[inline]
+    fn check_memory(&mut self, session: &Session, id: CommandId, now_ms: u64) -> CommandResult {
+        if self.has_room(now_ms) || !needs_memory(session, table().row(id)) {
+            return Ok(());
+        }
+        Err(CommandError::Text("OOM command not allowed when used memory > 'maxmemory'."))
+    }
+}
+
+/// EXEC needs memory if a command in it does.
+fn needs_memory(session: &Session, row: &Command) -> bool {
+    let queued = session.transaction.iter().flat_map(|transaction| &transaction.queued);
+    let needs = |id: CommandId| table().row(id).flags.has(Flags::DENYOOM);
+    row.flags.has(Flags::DENYOOM)
+        || row.name == "exec" && queued.map(|queued| queued.command).any(needs)
 }
 
 /// Runs a command that has been admitted, and counts it.

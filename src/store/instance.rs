@@ -2,10 +2,13 @@
 //!
 //! Commands about the server (INFO, CONFIG, CLIENT) read and change it; commands on data never look here.
 
+use super::Keyspace;
 use super::blocked::Blocked;
 use super::clients::Clients;
 use super::config::Config;
+use super::eviction::{Eviction, Policy};
 use super::hasher::Hasher;
+use super::meter::Meter;
 use super::statistics::{Process, Statistics};
 use super::transaction::Watches;
 
@@ -26,6 +29,12 @@ pub struct Instance {
     pub clients: Clients,
     /// What has been counted.
     pub statistics: Statistics,
+    /// What the store costs in memory.
+    pub meter: Meter,
+    /// The most it did, as seen now and then.
+    pub peak_bytes: u64,
+    /// What eviction remembers.
+    pub eviction: Eviction,
     /// What clients watch.
     pub watches: Watches,
     /// Whose commands wait.
@@ -91,6 +100,10 @@ pub struct Settings {
     pub password: Option<Vec<u8>>,
     /// Clients that connect may only read.
     pub readonly: bool,
+    /// Bytes that the store may have; 0: no limit.
+    pub maxmemory: u64,
+    /// Which keys go when they are reached.
+    pub policy: Policy,
     /// Makes the run id and the choices of SPOP, RANDOMKEY and their kin; different at every start, kept in a replayed run.
     pub seed: u64,
     /// The keys' hash function; none: one that nobody can predict. Given in a replayed run.
@@ -109,12 +122,31 @@ impl Instance {
             config: Config::new(settings),
             clients: Clients::default(),
             statistics: Statistics::new(settings.now_ms),
+            meter: Meter::default(),
+            peak_bytes: 0,
+            eviction: Eviction::default(),
             watches: Watches::default(),
             blocked: Blocked::default(),
             pause: Pause::default(),
             attention: Attention::default(),
             process: Process::default(),
         }
+    }
+
+    /// The store's bytes, its clients' buffers included.
+    pub fn used_bytes(&self) -> u64 {
+        self.meter.bytes() + self.clients.buffer_bytes()
+    }
+
+    /// A key was removed for want of memory.
+    pub(super) fn on_evicted(
+        &mut self,
+        keyspace: &mut Keyspace,
+        database: u8,
+        key: &[u8],
+        now_ms: u64,
+    ) {
+        self.watches.on_write(keyspace, &[(database, key.to_vec())], now_ms);
     }
 }
 

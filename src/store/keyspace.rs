@@ -1,6 +1,7 @@
 //! The databases of a store and what the whole store counts. It knows no command and no client.
 
 use super::Hasher;
+use super::access::AccessClock;
 use super::database::Database;
 use super::random::Random;
 use super::table::Table;
@@ -40,7 +41,7 @@ impl Keyspace {
     /// Empty databases. `seed` decides what RANDOMKEY and kin answer.
     pub fn new(hasher: Hasher, seed: u64) -> Keyspace {
         Keyspace {
-            databases: (0..DATABASES).map(|_| Database::new(hasher)).collect(),
+            databases: (0..DATABASES).map(|at| Database::new(hasher, seed + at as u64)).collect(),
             hasher,
             random: Random::new(seed),
             dirty: 0,
@@ -125,6 +126,16 @@ impl Keyspace {
     /// Gives memory of emptied databases back, a little at a time; true if there is more to do.
     pub fn idle_step(&mut self) -> bool {
         self.databases.iter_mut().any(Database::idle_step)
+    }
+
+    /// About how much must be.
+    pub fn garbage_bytes(&self) -> usize {
+        self.databases.iter().map(Database::garbage_bytes).sum()
+    }
+
+    /// Tells the access clocks of all databases something.
+    pub fn for_each_clock(&mut self, mut tell: impl FnMut(&mut AccessClock)) {
+        self.databases.iter_mut().for_each(|database| tell(&mut database.access));
     }
 
     /// What must be dropped once the lock is released.

@@ -4,6 +4,7 @@
 //! arguments and a reply writer, never a connection. Bytes and values only: no fd, no clock (time is an argument), no
 //! global. `unsafe` stands in `segment.rs` and `entry/raw.rs` alone.
 
+pub mod access;
 pub mod args;
 pub mod batch;
 pub mod blocked;
@@ -17,6 +18,7 @@ pub mod crowd;
 pub mod database;
 pub mod element;
 pub mod entry;
+pub mod eviction;
 mod execute;
 mod expiry;
 pub mod glob;
@@ -27,6 +29,7 @@ pub mod keyspace;
 pub mod list;
 pub mod long_double;
 pub mod mail;
+pub mod meter;
 pub mod number;
 pub mod packed;
 pub mod random;
@@ -57,8 +60,8 @@ pub use session::Session;
 pub use shared::SharedStore;
 pub use value::{Kind, Text, Value};
 
-use crate::limits::DATABASES;
 use instance::Instance;
+use meter::Meter;
 
 /// A keyspace, the clients on it and the commands: all of a cache but its sockets.
 pub struct Store {
@@ -76,22 +79,23 @@ impl Store {
     /// An empty store.
     pub fn new(settings: &Settings) -> Store {
         let hasher = settings.hasher.unwrap_or_else(Hasher::random);
+        let mut meter = Meter::default();
+        meter.start();
         let mut store = Store {
             keyspace: Keyspace::new(hasher, settings.seed),
-            instance: Instance::new(settings),
+            instance: Instance { meter, ..Instance::new(settings) },
             scratch: ArgsBuffer::default(),
             now_ms: 0,
         };
         store.advance(settings.now_ms);
+        store.instance.config.apply(&mut store.keyspace);
         store
     }
 
     /// The store's time when a caller's clock says `now_ms`: it never runs backwards.
     fn advance(&mut self, now_ms: u64) -> u64 {
         if now_ms / 1000 > self.now_ms / 1000 {
-            for index in 0..DATABASES {
-                self.keyspace.database(index as u8).set_clock(now_ms);
-            }
+            self.keyspace.for_each_clock(|clock| clock.set_time(now_ms));
         }
         self.now_ms = self.now_ms.max(now_ms);
         self.now_ms

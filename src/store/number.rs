@@ -42,9 +42,47 @@ pub fn parse_double(text: &[u8]) -> Option<f64> {
     (!vanished).then_some(value)
 }
 
+/// Bytes with a unit as redis.conf has them: `k`, `m`, `g` are powers of 1000, `kb`, `mb`, `gb` of 1024.
+pub fn memory_size(text: &[u8]) -> Option<u64> {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let number: u64 = std::str::from_utf8(&text[..digits]).ok()?.parse().ok()?;
+    let factor = match text[digits..].to_ascii_lowercase().as_slice() {
+        b"" | b"b" => 1,
+        b"k" => 1000,
+        b"kb" => 1 << 10,
+        b"m" => 1_000_000,
+        b"mb" => 1 << 20,
+        b"g" => 1_000_000_000,
+        b"gb" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_sizes() {
+        for (text, bytes) in [
+            ("0", Some(0)),
+            ("123", Some(123)),
+            ("1k", Some(1000)),
+            ("1Kb", Some(1024)),
+            ("256mb", Some(256 << 20)),
+            ("1G", Some(1_000_000_000)),
+            ("2gb", Some(2 << 30)),
+            ("", None),
+            ("mb", None),
+            ("-1", None),
+            ("1.5gb", None),
+            ("1tb", None),
+            ("99999999999gb", None),
+        ] {
+            assert_eq!(memory_size(text.as_bytes()), bytes, "{text:?}");
+        }
+    }
 
     #[test]
     fn integers_have_one_text() {

@@ -7,16 +7,18 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::clients::{Client, Delivery};
 use super::commands::table;
+use super::eviction::Policy;
 use super::keyspace::{self, Garbage};
 use super::mail::{self, Mailbox, PostOffice};
 use super::statistics::Process;
-use super::{Args, Hasher, Outcome, Session, Settings, Store};
+use super::{Args, Hasher, Outcome, Session, Settings, Store, meter};
 use crate::limits::STORE_LOCK_WAIT_US;
 
 /// Entries that one step of active expiry looks at.
@@ -31,14 +33,17 @@ pub struct SharedStore {
     store: Mutex<Store>,
     garbage: Mutex<Vec<Garbage>>,
     post: PostOffice,
+    /// About what `garbage` holds.
+    garbage_bytes: AtomicU64,
+    /// What was freed of the store since the last hold, without it.
+    freed_bytes: AtomicI64,
 }
 
 /// The store while its lock is held.
 pub struct Held<'a> {
     /// There until the drop.
     store: Option<MutexGuard<'a, Store>>,
-    garbage: &'a Mutex<Vec<Garbage>>,
-    post: &'a PostOffice,
+    shared: &'a SharedStore,
     /// The store's time in milliseconds since the epoch: now, or what it was when some worker's clock was ahead.
     pub now_ms: u64,
     was_panicking: bool,
@@ -80,18 +85,27 @@ pub struct Snapshot {
     pub input_bytes: u64,
     /// Bytes of replies.
     pub output_bytes: u64,
+    /// Bytes that the store has.
+    pub memory_bytes: u64,
+    /// What it may have; 0: no limit.
+    pub maxmemory: u64,
+    /// What happens then, as Redis calls it.
+    pub eviction: &'static str,
 }
 
 impl SharedStore {
     /// An empty store.
     pub fn new(settings: &Settings) -> Arc<SharedStore> {
-        let store = Store::new(settings);
+        let mut store = Store::new(settings);
+        store.instance.meter.settle();
         Arc::new(SharedStore {
             name: settings.name.clone(),
             hasher: store.keyspace.hasher(),
             store: Mutex::new(store),
             garbage: Mutex::new(Vec::new()),
             post: PostOffice::default(),
+            garbage_bytes: AtomicU64::new(0),
+            freed_bytes: AtomicI64::new(0),
         })
     }
 
@@ -133,13 +147,10 @@ impl SharedStore {
 
     fn hold<'a>(&'a self, mut store: MutexGuard<'a, Store>, now_ms: u64) -> Held<'a> {
         let now_ms = store.advance(now_ms);
-        Held {
-            store: Some(store),
-            garbage: &self.garbage,
-            post: &self.post,
-            now_ms,
-            was_panicking: std::thread::panicking(),
-        }
+        store.instance.meter.add(-self.freed_bytes.swap(0, Ordering::Relaxed));
+        store.instance.meter.garbage_bytes = self.garbage_bytes.load(Ordering::Relaxed);
+        store.instance.meter.start();
+        Held { store: Some(store), shared: self, now_ms, was_panicking: std::thread::panicking() }
     }
 
     /// Runs one command in process: arguments in, RESP out.
@@ -186,7 +197,7 @@ impl SharedStore {
         let more = held.maintain(process);
         let expires = held.keyspace.databases().iter().any(|database| database.expiring() > 0);
         drop(held);
-        drop(self.take_garbage());
+        self.free_garbage();
         match (more, expires) {
             (true, _) => Upkeep::More,
             (false, true) => Upkeep::Expiries,
@@ -194,10 +205,28 @@ impl SharedStore {
         }
     }
 
-    /// What commands removed and is slow to free. Dropping it may take seconds after a large FLUSHALL, so whoever has a
-    /// thread for that may take it before [`SharedStore::maintain`] does.
-    pub fn take_garbage(&self) -> Vec<Garbage> {
-        std::mem::take(&mut *self.garbage.lock())
+    /// Frees what commands removed and is slow to free. It may take seconds after a large FLUSHALL, so whoever has a
+    /// thread for that may do it before [`SharedStore::maintain`] does.
+    pub fn free_garbage(&self) {
+        let mut shared = self.garbage.lock();
+        let garbage = std::mem::take(&mut *shared);
+        let garbage_bytes = self.garbage_bytes.load(Ordering::Relaxed);
+        drop(shared);
+        if garbage.is_empty() {
+            return;
+        }
+        let before = meter::balance();
+        drop(garbage);
+        self.freed_bytes.fetch_add(before - meter::balance(), Ordering::Relaxed);
+        self.garbage_bytes.fetch_sub(garbage_bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that it may have (0: no limit) and what happens then; what CONFIG SET said before is overruled.
+    pub fn set_limit(&self, maxmemory: u64, policy: Policy, now_ms: u64) {
+        let mut held = self.lock(now_ms);
+        let Store { keyspace, instance, .. } = &mut *held;
+        (instance.config.maxmemory, instance.config.policy) = (maxmemory, policy);
+        instance.config.apply(keyspace);
     }
 
     /// The figures of now.
@@ -268,8 +297,10 @@ impl Held<'_> {
         while steps < EXPIRE_STEPS && self.keyspace.expire_step(now_ms, EXPIRE_BUDGET) {
             steps += 1;
         }
-        let more = self.keyspace.idle_step() || steps == EXPIRE_STEPS;
+        let full = !self.has_room(now_ms);
+        let more = self.keyspace.idle_step() || steps == EXPIRE_STEPS || full;
         self.instance.statistics.sample(now_ms);
+        self.instance.peak_bytes = self.instance.peak_bytes.max(self.instance.used_bytes());
         if let Some(process) = process {
             let peak_bytes = process.allocated_bytes.max(self.instance.process.peak_bytes);
             self.instance.process = Process { peak_bytes, ..process };
@@ -291,6 +322,9 @@ impl Held<'_> {
             errors: statistics.errors,
             input_bytes: statistics.input_bytes,
             output_bytes: statistics.output_bytes,
+            memory_bytes: self.instance.used_bytes(),
+            maxmemory: self.instance.config.maxmemory,
+            eviction: self.instance.config.policy.name(),
         }
     }
 }
@@ -315,15 +349,19 @@ impl Drop for Held<'_> {
             // The panic's message and backtrace are out already; the data can't be trusted any more.
             std::process::abort();
         }
+        let garbage_bytes = self.keyspace.garbage_bytes() as u64;
+        self.instance.meter.settle();
         let garbage = self.keyspace.take_garbage();
         let mut told = Vec::new();
-        if self.instance.clients.has_letters() && !self.post.is_closed() {
-            told = self.post.post(self.instance.clients.take_letters());
+        if self.instance.clients.has_letters() && !self.shared.post.is_closed() {
+            told = self.shared.post.post(self.instance.clients.take_letters());
         }
         self.store = None;
         mail::nudge(&told);
         if !garbage.is_empty() {
-            self.garbage.lock().extend(garbage);
+            let mut shared = self.shared.garbage.lock();
+            shared.extend(garbage);
+            self.shared.garbage_bytes.fetch_add(garbage_bytes, Ordering::Relaxed);
         }
     }
 }

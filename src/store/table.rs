@@ -279,6 +279,27 @@ impl<const BUCKETS: usize> SegmentedTable<BUCKETS> {
         segment.slots().nth(random.below(count)).map(Slot::entry)
     }
 
+    /// An entry with an expiry, each about as likely as the others while they aren't rare.
+    pub fn random_expiring(&self, random: &mut Random) -> Option<Entry<'_>> {
+        /// Draws before expiring entries are taken for rare.
+        const TRIES: usize = 64;
+        if self.expiry.count == 0 {
+            return None;
+        }
+        for _ in 0..TRIES {
+            let segment = self.directory.segment(self.directory.index(random.bits()));
+            let slot = segment.numbered(random.below(segment.capacity()));
+            if let Some(slot) = slot.filter(|slot| slot.expires()) {
+                return Some(slot.entry());
+            }
+        }
+        let start = random.below(self.directory.len());
+        let mut around = self.segments_from(start).chain(self.segments_from(0));
+        let segment = around.find(|segment| segment.earliest_ms().is_some())?;
+        let expiring = || segment.slots().filter(|slot| slot.expires());
+        expiring().nth(random.below(expiring().count())).map(Slot::entry)
+    }
+
     /// All entries.
     pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
         self.segments_from(0).flat_map(Segment::slots).map(Slot::entry)

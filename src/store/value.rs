@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 
+use super::entry::class_bytes;
 use super::hash::Hash;
 use super::list::List;
 use super::set::Set;
@@ -73,6 +74,11 @@ impl Value {
     pub fn is_big(&self) -> bool {
         self.view().is_big()
     }
+
+    /// Heap bytes of it, if it is a long string or a collection.
+    pub fn memory_bytes(&self) -> usize {
+        self.view().memory_bytes()
+    }
 }
 
 /// A look at the value of an entry.
@@ -122,6 +128,18 @@ impl<'a> ValueRef<'a> {
             ValueRef::Set(set) => set.len() > ELEMENTS,
             ValueRef::Hash(hash) => hash.len() > ELEMENTS,
             ValueRef::SortedSet(set) => set.len() > ELEMENTS,
+        }
+    }
+
+    /// Heap bytes of a value outside of its entry.
+    pub fn memory_bytes(self) -> usize {
+        match self {
+            ValueRef::Nothing | ValueRef::Integer(_) => 0,
+            ValueRef::String(bytes) => size_of::<Vec<u8>>() + class_bytes(bytes.len()),
+            ValueRef::List(list) => size_of::<List>() + list.memory_bytes(),
+            ValueRef::Set(set) => size_of::<Set>() + set.memory_bytes(),
+            ValueRef::Hash(hash) => size_of::<Hash>() + hash.memory_bytes(),
+            ValueRef::SortedSet(set) => size_of::<SortedSet>() + set.memory_bytes(),
         }
     }
 

@@ -304,7 +304,7 @@ impl Manager {
                 self.runtimes.insert(name.clone(), runtime);
             }
             let Some(runtime) = self.runtimes.get_mut(name) else { continue };
-            runtime.config = Arc::clone(&step.config);
+            runtime.set_config(Arc::clone(&step.config), self.setup.now.unix_ms);
             runtime.handlers = commit.generation.definitions.runtimes[index].handlers.clone();
             if commit.generation.load.owner.is_none() {
                 runtime.origin = origin(&commit.generation, index);

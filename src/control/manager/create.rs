@@ -214,7 +214,10 @@ impl Manager {
     fn take_edited(&mut self, name: &str, config: RuntimeConfig, done: Done) {
         let Some(runtime) = self.runtimes.get_mut(name) else { return };
         let start = config.autostart == Some(true) && !runtime.is_running();
-        runtime.config = Arc::new(RuntimeConfig { autostart: None, ..config });
+        runtime.set_config(
+            Arc::new(RuntimeConfig { autostart: None, ..config }),
+            self.setup.now.unix_ms,
+        );
         let configs = [Arc::clone(&runtime.config)];
         self.save(name);
         self.log(LogLevel::Info, name, "edited");

@@ -64,6 +64,12 @@ impl Manager {
             let snapshot = store.snapshot(self.setup.now.unix_ms);
             stats["keys"] = json!(snapshot.keys.iter().sum::<usize>());
             stats["expiring"] = json!(snapshot.expiring.iter().sum::<usize>());
+            stats["memory"] = json!(snapshot.memory_bytes);
+            if snapshot.maxmemory > 0 {
+                stats["maxmemory"] = json!(snapshot.maxmemory);
+                stats["eviction"] = json!(snapshot.eviction);
+                stats["evicted"] = json!(snapshot.lookups.evicted);
+            }
             stats["commands"] = json!(snapshot.commands);
             stats["errors"] = json!(snapshot.errors);
         }

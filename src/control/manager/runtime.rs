@@ -107,6 +107,17 @@ impl Runtime {
         &self.config.name
     }
 
+    /// Takes another configuration; a cache's store follows in what may change while it runs.
+    pub fn set_config(&mut self, config: Arc<RuntimeConfig>, now_ms: u64) {
+        let limit = |config: &RuntimeConfig| (config.maxmemory, config.eviction);
+        let (maxmemory, eviction) = limit(&config);
+        let changed = limit(&self.config) != (maxmemory, eviction);
+        self.config = config;
+        if let Some(store) = self.store.as_ref().filter(|_| changed) {
+            store.set_limit(maxmemory, eviction, now_ms);
+        }
+    }
+
     /// Whether workers serve it.
     pub fn is_running(&self) -> bool {
         self.status == Status::Running

@@ -131,6 +131,8 @@ impl Manager {
             port,
             password: config.password.clone().map(String::into_bytes),
             readonly: config.access == Access::ReadOnly,
+            maxmemory: config.maxmemory,
+            policy: config.eviction,
             seed: self.setup.seed ^ u64::from(runtime.id.0) << 32,
             now_ms: self.setup.now.unix_ms,
             ..Settings::default()

@@ -9,6 +9,7 @@ use super::values as v;
 use crate::id::RuntimeKind::{self, Cache, Client, Proxy, Server};
 use crate::limits::DETECT_MS_MAX;
 use crate::runtime::{RuntimeConfig, WorkerCount};
+use crate::store::eviction::Policy;
 
 /// One field of runtimes.
 pub struct Field {
@@ -301,6 +302,43 @@ pub static FIELDS: &[Field] = &[
         read: |config| config.password.as_ref().map(|password| json!(password)),
     },
     Field {
+        name: "maxmemory",
+        aliases: &["max_memory"],
+        kinds: &[Cache],
+        value: ValueType::Text,
+        default: "0: no limit",
+        flag: Some(Flag { long: "maxmemory", short: None, aliases: &["max-memory"] }),
+        help: "bytes that the cache may take: a number, or like 256mb, 1gb (k, m, g: 1000, 1000^2, ...)",
+        live: true,
+        required: false,
+        write: |config, value| v::bytes(value).map(|bytes| config.maxmemory = bytes),
+        read: |config| Some(json!(v::bytes_out(config.maxmemory))),
+    },
+    Field {
+        name: "eviction",
+        aliases: &["maxmemory_policy"],
+        kinds: &[Cache],
+        value: ValueType::Choice(&[
+            "noeviction",
+            "allkeys-lru",
+            "allkeys-lfu",
+            "allkeys-random",
+            "volatile-lru",
+            "volatile-lfu",
+            "volatile-random",
+            "volatile-ttl",
+        ]),
+        default: "noeviction",
+        flag: flag("eviction"),
+        help: "what goes when maxmemory is reached; noeviction refuses writes, volatile-* takes only keys that expire",
+        live: true,
+        required: false,
+        write: |config, value| {
+            v::choice(value, Policy::NAMES).map(|policy| config.eviction = policy)
+        },
+        read: |config| v::word(config.eviction, Policy::NAMES),
+    },
+    Field {
         name: "workers",
         aliases: &[],
         kinds: LISTENING,
@@ -350,9 +388,6 @@ const NOT_YET: &str = "isn't in this version yet";
 /// Why a field that is planned is refused; nothing for a field that nobody knows.
 pub fn later(name: &str) -> Option<&'static str> {
     match name {
-        "maxmemory" | "eviction" => Some(
-            "memory limits and eviction aren't in this version yet: a cache grows with what is stored",
-        ),
         "persist" | "persistent" => {
             Some("persistence isn't in this version yet: a cache is empty after a restart")
         }

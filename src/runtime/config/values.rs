@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::net::dial::Target;
 use crate::net::listener::parse_address;
 use crate::runtime::{Access, Framing, Mode, Protocol, RuntimeConfig, Strategy, WorkerCount};
+use crate::store::number::memory_size;
 use crate::suggest::did_you_mean;
 
 type Read<T> = Result<T, String>;
@@ -51,6 +52,26 @@ fn whole(number: &serde_json::Number) -> Option<u64> {
         let float = number.as_f64()?;
         (float.fract() == 0.0 && (0.0..9e15).contains(&float)).then_some(float as u64)
     })
+}
+
+/// Bytes as a number or as text with a unit, as redis.conf has them: k, m, g are powers of 1000, kb, mb, gb of 1024.
+pub fn bytes(value: &Value) -> Read<u64> {
+    let wrong = || expected("bytes, like 1073741824, 256mb or 1gb", value);
+    match value {
+        Value::Number(number) => whole(number).ok_or_else(wrong),
+        Value::String(text) => memory_size(text.as_bytes()).ok_or_else(wrong),
+        _ => Err(wrong()),
+    }
+}
+
+/// The shortest text that [`bytes`] reads as that.
+pub fn bytes_out(bytes: u64) -> String {
+    for (unit, factor) in [("gb", 1 << 30), ("mb", 1 << 20), ("kb", 1 << 10)] {
+        if bytes > 0 && bytes.is_multiple_of(factor) {
+            return format!("{}{unit}", bytes / factor);
+        }
+    }
+    bytes.to_string()
 }
 
 pub fn boolean(value: &Value) -> Read<bool> {

@@ -90,6 +90,7 @@ fn set(call: &mut Call<'_>) -> CommandResult {
         setter(&mut config, value).map_err(refused)?;
         changed.push(parameter.name);
     }
+    config.apply(call.keyspace);
     call.instance.config = config;
     call.reply.ok();
     Ok(())

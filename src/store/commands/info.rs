@@ -121,15 +121,16 @@ fn clients(text: &mut Text<'_>) {
 
 fn memory(text: &mut Text<'_>) {
     let process = text.instance.process;
-    text.bytes("used_memory", process.allocated_bytes);
+    let used = text.instance.used_bytes();
+    text.bytes("used_memory", used);
     text.bytes("used_memory_rss", process.resident_bytes);
-    text.bytes("used_memory_peak", process.peak_bytes);
+    text.bytes("used_memory_peak", text.instance.peak_bytes.max(used));
     text.line("allocator_allocated", process.allocated_bytes);
     text.line("allocator_active", process.active_bytes);
     text.line("allocator_resident", process.resident_bytes);
     text.bytes("total_system_memory", process.system_bytes);
-    text.bytes("maxmemory", 0);
-    text.line("maxmemory_policy", "noeviction");
+    text.bytes("maxmemory", text.instance.config.maxmemory);
+    text.line("maxmemory_policy", text.instance.config.policy.name());
     text.line(
         "mem_fragmentation_ratio",
         format_args!("{:.2}", process.fragmentation().unwrap_or_default()),

@@ -3,6 +3,7 @@
 use super::collection::{READ, row};
 use super::{Call, Command, CommandResult, Keys};
 use crate::store::CommandError;
+use crate::store::access::AccessClock;
 use crate::store::entry::Entry;
 use crate::store::number::parse_integer;
 use crate::store::value::ValueRef;
@@ -55,7 +56,7 @@ fn encoding(call: &mut Call<'_>) -> CommandResult {
     Ok(())
 }
 
-fn encoding_name(entry: Entry<'_>, _clock: u16) -> &'static str {
+fn encoding_name(entry: Entry<'_>, _access: &AccessClock) -> &'static str {
     match entry.value() {
         ValueRef::Integer(_) => "int",
         ValueRef::Nothing => "embstr",
@@ -78,17 +79,21 @@ fn integer_of(text: &[u8]) -> Option<i64> {
 fn frequency(call: &mut Call<'_>) -> CommandResult {
     const NO_LFU: &str = "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that \
         when switching between policies at runtime LRU and LFU data will take some time to adjust.";
-    match lookup(call, |_, _| ()) {
-        Some(()) => Err(CommandError::Text(NO_LFU)),
-        None => {
-            call.reply.null();
-            Ok(())
-        }
+    let counted = call.instance.config.policy.counts_uses();
+    match lookup(call, |entry, access| access.frequency(entry.clock())) {
+        Some(_) if !counted => return Err(CommandError::Text(NO_LFU)),
+        Some(frequency) => call.reply.integer(i64::from(frequency)),
+        None => call.reply.null(),
     }
+    Ok(())
 }
 
 fn idle_time(call: &mut Call<'_>) -> CommandResult {
-    match lookup(call, |entry, clock| clock.wrapping_sub(entry.clock())) {
+    const NO_LRU: &str = "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching \
+        between policies at runtime LRU and LFU data will take some time to adjust.";
+    let counted = call.instance.config.policy.counts_uses();
+    match lookup(call, |entry, access| access.idle_seconds(entry.clock())) {
+        Some(_) if counted => return Err(CommandError::Text(NO_LRU)),
         Some(seconds) => call.reply.integer(i64::from(seconds)),
         None => call.reply.null(),
     }
@@ -115,12 +120,12 @@ fn is_shared(entry: Entry<'_>) -> bool {
 }
 
 /// What `look` sees at the key in argument 2 and the access clock, which OBJECT doesn't touch.
-fn lookup<T>(call: &mut Call<'_>, look: impl FnOnce(Entry<'_>, u16) -> T) -> Option<T> {
+fn lookup<T>(call: &mut Call<'_>, look: impl FnOnce(Entry<'_>, &AccessClock) -> T) -> Option<T> {
     let Call { keyspace, session, args, now_ms, .. } = call;
     let hash = keyspace.hash(args.at(2));
     let database = keyspace.database(session.database);
-    let clock = database.clock();
-    database.peek(args.at(2), hash, *now_ms).map(|entry| look(entry, clock))
+    let access = database.access.clone();
+    database.peek(args.at(2), hash, *now_ms).map(|entry| look(entry, &access))
 }
 
 #[cfg(test)]
@@ -163,10 +168,10 @@ mod tests {
     fn idle_time_is_since_the_last_use() {
         let mut client = Client::resp2();
         client.check(&[("set k v", "+OK")]);
-        client.store.keyspace.database(0).set_clock(client.now_ms);
+        client.store.keyspace.database(0).access.set_time(client.now_ms);
         client.check(&[("get k", "$1 v"), ("object idletime k", ":0")]);
         client.now_ms += 3000;
-        client.store.keyspace.database(0).set_clock(client.now_ms);
+        client.store.keyspace.database(0).access.set_time(client.now_ms);
         client.check(&[
             ("object idletime k", ":3"),
             ("ttl k", ":-1"),

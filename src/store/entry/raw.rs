@@ -34,13 +34,14 @@ pub enum Encoding {
     SortedSet,
 }
 
+/// The first word of an entry, taken apart: 4 bits of encoding, 4 of flags, 24 of clock, 16 each for the lengths.
 #[derive(Clone, Copy)]
-#[repr(C)]
 pub struct Header {
     pub encoding: Encoding,
+    /// Four bits.
     pub flags: u8,
-    /// Whatever the owner of the store counts accesses in.
-    pub clock: u16,
+    /// What the owner of the store counts accesses in; 24 bits.
+    pub clock: u32,
     /// [`LONG_KEY`]: the length stands in eight bytes of its own.
     pub key_len: u16,
     pub value_len: u16,
@@ -54,7 +55,14 @@ pub const FLOAT: u8 = 4;
 const LONG_KEY: u16 = u16::MAX;
 pub const WORD: usize = 8;
 
-const _: () = assert!(size_of::<Header>() == WORD);
+const FLAGS_SHIFT: u32 = 4;
+const CLOCK_SHIFT: u32 = 8;
+/// An access clock has so many bits.
+pub const CLOCK_BITS: u32 = 24;
+const CLOCK_MASK: u64 = ((1 << CLOCK_BITS) - 1) << CLOCK_SHIFT;
+const KEY_SHIFT: u32 = 32;
+const VALUE_SHIFT: u32 = 48;
+
 const _: () = assert!(STORE_INLINE_BYTES_MAX < u16::MAX as usize);
 
 /// The allocation class for so many bytes: jemalloc's small and large classes, four to a doubling.
@@ -67,6 +75,21 @@ pub fn class_bytes(bytes: usize) -> usize {
 }
 
 impl Encoding {
+    /// The encoding that [`Header::pack`] wrote.
+    #[inline]
+    fn unpack(bits: u64) -> Encoding {
+        match bits & 15 {
+            1 => Encoding::Inline,
+            2 => Encoding::Integer,
+            3 => Encoding::Long,
+            4 => Encoding::List,
+            5 => Encoding::Set,
+            6 => Encoding::Hash,
+            7 => Encoding::SortedSet,
+            _ => Encoding::Nothing,
+        }
+    }
+
     /// Whether the value is a pointer.
     pub fn is_outside(self) -> bool {
         !matches!(self, Encoding::Nothing | Encoding::Inline | Encoding::Integer)
@@ -173,14 +196,35 @@ impl Raw {
 
     #[inline]
     pub fn header(self) -> Header {
+        Header::unpack(self.word_of_header())
+    }
+
+    #[inline]
+    fn word_of_header(self) -> u64 {
         // SAFETY: the entry is live and begins with its header, aligned to 8.
-        unsafe { self.0.cast::<Header>().read() }
+        unsafe { self.0.cast::<u64>().read() }
     }
 
     #[inline]
     pub fn set_header(self, header: Header) {
+        self.set_word_of_header(header.pack());
+    }
+
+    #[inline]
+    fn set_word_of_header(self, word: u64) {
         // SAFETY: the entry is live, at least 16 bytes long and aligned to 8; its owner is borrowed mutably or being built.
-        unsafe { self.0.cast::<Header>().write(header) }
+        unsafe { self.0.cast::<u64>().write(word) }
+    }
+
+    #[inline]
+    pub fn clock(self) -> u32 {
+        ((self.word_of_header() & CLOCK_MASK) >> CLOCK_SHIFT) as u32
+    }
+
+    #[inline]
+    pub fn set_clock(self, clock: u32) {
+        let clock = u64::from(clock) << CLOCK_SHIFT & CLOCK_MASK;
+        self.set_word_of_header(self.word_of_header() & !CLOCK_MASK | clock);
     }
 
     pub fn add_flags(self, flags: u8) {
@@ -296,6 +340,28 @@ impl Raw {
 }
 
 impl Header {
+    #[inline]
+    fn pack(self) -> u64 {
+        debug_assert!(self.flags < 16 && self.clock >> CLOCK_BITS == 0, "beyond its bits");
+        debug_assert!(Encoding::unpack(self.encoding as u64) == self.encoding, "no way back");
+        self.encoding as u64
+            | u64::from(self.flags) << FLAGS_SHIFT
+            | u64::from(self.clock) << CLOCK_SHIFT
+            | u64::from(self.key_len) << KEY_SHIFT
+            | u64::from(self.value_len) << VALUE_SHIFT
+    }
+
+    #[inline]
+    fn unpack(word: u64) -> Header {
+        Header {
+            encoding: Encoding::unpack(word),
+            flags: (word >> FLAGS_SHIFT) as u8 & 15,
+            clock: ((word & CLOCK_MASK) >> CLOCK_SHIFT) as u32,
+            key_len: (word >> KEY_SHIFT) as u16,
+            value_len: (word >> VALUE_SHIFT) as u16,
+        }
+    }
+
     #[inline]
     pub fn expires(self) -> bool {
         self.flags & EXPIRES != 0
