@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use socketley::proto::resp::RequestParser;
 use socketley::store::batch::{Batch, Clients, Stop, Turn};
+use socketley::store::clients::Delivery;
 use socketley::store::random::Random;
 use socketley::store::{Hasher, Session, Settings, SharedStore};
 
@@ -52,11 +53,8 @@ fn main() {
 
 fn run(name: &str, line: &str) {
     let store = SharedStore::new(&Settings { now_ms: NOW_MS, seed: 1, ..Settings::default() });
-    let mut client = One {
-        session: store.session(NOW_MS),
-        out: Vec::with_capacity(1 << 20),
-        bytes: Vec::new(),
-    };
+    let mut client =
+        One { session: store.session(NOW_MS), out: Vec::with_capacity(1 << 20), bytes: Vec::new() };
     let pipelines = pipelines(line);
     let hasher = store.hasher();
     let mut batch = Batch::default();
@@ -135,6 +133,10 @@ impl Clients for One {
             out_bytes_max: usize::MAX,
             bytes: &self.bytes,
         }
+    }
+
+    fn deliver(&mut self, _: Delivery) -> Option<Delivery> {
+        unreachable!("there is nobody else");
     }
 
     fn stop(&mut self, _: u32, _: Stop) {

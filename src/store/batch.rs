@@ -32,6 +32,16 @@ pub struct Batch {
     stopped: Vec<u32>,
     input_bytes: u64,
     table: &'static Table,
+    /// The last command without subcommands that was looked up: pipelines repeat themselves.
+    recent: Recent,
+}
+
+/// A command's name as it was sent, and what it means.
+#[derive(Default)]
+struct Recent {
+    name: [u8; 16],
+    len: usize,
+    command: Option<CommandId>,
 }
 
 /// One command.
@@ -104,6 +114,15 @@ pub enum Stop {
     },
 }
 
+/// Why the commands of a client don't go on.
+enum Ending {
+    Stop(Stop),
+    /// It waits; `from` is the first request that may be left of it.
+    Wait {
+        from: usize,
+    },
+}
+
 /// How far [`Batch::parse`] got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -127,6 +146,7 @@ impl Default for Batch {
             stopped: Vec::new(),
             input_bytes: 0,
             table: table(),
+            recent: Recent::default(),
         }
     }
 }
@@ -193,7 +213,7 @@ impl Batch {
     fn push(&mut self, request: Request, base: &[u8], hasher: &Hasher) {
         let spans = &self.spans[request.first_span as usize..];
         let args = Args::new(base, spans);
-        let command = self.table.resolve(args);
+        let command = self.recent.resolve(self.table, args);
         let hash = self.table.key_hash(command, args, hasher);
         let member_hash = self.table.member_hash(command, args, hasher);
         let span_count = spans.len() as u32;
@@ -219,8 +239,9 @@ impl Batch {
             let group = self.next..end.min(self.next + STORE_PREFETCH_COMMANDS);
             self.prefetch(held, &self.requests[group.clone()]);
             self.prefetch_members(held, group.clone(), clients);
-            for index in group.clone() {
-                self.execute(index, held, clients);
+            let mut index = group.start;
+            while index < group.end {
+                index = self.execute_client(index..group.end, held, clients);
             }
             self.next = group.end;
         }
@@ -299,17 +320,48 @@ impl Batch {
         }
     }
 
-    fn execute(&mut self, index: usize, held: &mut Held<'_>, clients: &mut impl Clients) {
-        let request = self.requests[index];
-        if !self.stopped.is_empty() && self.stopped.contains(&request.client) {
-            return;
+    /// Executes the requests at the start of `range` that came in one piece from one client; where the next one's begin.
+    fn execute_client(
+        &mut self,
+        range: std::ops::Range<usize>,
+        held: &mut Held<'_>,
+        clients: &mut impl Clients,
+    ) -> usize {
+        let Request { client, source, .. } = self.requests[range.start];
+        let same = |request: &Request| request.client == client && request.source == source;
+        let count = self.requests[range.clone()].iter().take_while(|request| same(request)).count();
+        let end = range.start + count;
+        if !self.stopped.is_empty() && self.stopped.contains(&client) {
+            return end;
         }
-        let turn = clients.client(request.client, request.source);
-        if turn.out.len() > turn.out_bytes_max {
-            let stop = Stop::Full { source: request.source, offset: request.start as usize };
-            return self.stop(request.client, stop, clients);
-        }
+        let mut turn = clients.client(client, source);
         let before = turn.out.len();
+        let mut ending = None;
+        let mut next = range.start;
+        // What a command does to others is handed out before the next one runs.
+        while next < end && ending.is_none() && !held.instance.clients.has_deliveries() {
+            ending = self.execute(next, held, &mut turn);
+            next += 1;
+        }
+        held.instance.statistics.output_bytes += (turn.out.len() - before) as u64;
+        match ending {
+            Some(Ending::Stop(stop)) => self.stop(client, stop, clients),
+            Some(Ending::Wait { from }) => self.wait(client, from, clients),
+            None => {}
+        }
+        if held.instance.clients.has_deliveries() {
+            hand_out(held, clients);
+        }
+        next
+    }
+
+    #[inline]
+    fn execute(&self, index: usize, held: &mut Held<'_>, turn: &mut Turn<'_>) -> Option<Ending> {
+        let request = &self.requests[index];
+        if turn.out.len() > turn.out_bytes_max {
+            let offset = request.start as usize;
+            return Some(Ending::Stop(Stop::Full { source: request.source, offset }));
+        }
         let spans = &self.spans[request.first_span as usize..][..request.span_count as usize];
         let args = match request.place {
             Place::Source => Args::new(&turn.bytes[request.start as usize..], spans),
@@ -317,21 +369,16 @@ impl Batch {
             Place::Error => {
                 held.instance.statistics.count_error(b"ERR");
                 self.errors[request.hash as usize].write(turn.out);
-                return self.stop(request.client, Stop::Close, clients);
+                return Some(Ending::Stop(Stop::Close));
             }
         };
         let now_ms = held.now_ms;
-        let outcome =
-            held.execute(turn.session, request.command, args, request.hash, now_ms, turn.out);
-        held.instance.statistics.output_bytes += (turn.out.len() - before) as u64;
-        match outcome {
-            Outcome::Done => {}
-            Outcome::Close => self.stop(request.client, Stop::Close, clients),
-            Outcome::Wait => self.wait(request.client, index + 1, clients),
-            Outcome::Postponed => self.wait(request.client, index, clients),
-        }
-        if held.instance.clients.has_deliveries() {
-            hand_out(held, clients);
+        let (command, hash) = (request.command, request.hash);
+        match held.execute(turn.session, command, args, hash, now_ms, turn.out) {
+            Outcome::Done => None,
+            Outcome::Close => Some(Ending::Stop(Stop::Close)),
+            Outcome::Wait => Some(Ending::Wait { from: index + 1 }),
+            Outcome::Postponed => Some(Ending::Wait { from: index }),
         }
     }
 
@@ -353,11 +400,10 @@ impl Batch {
     pub fn account(&mut self, held: &mut Held<'_>, nanoseconds: u64) {
         let run = std::mem::take(&mut self.last_run);
         let share = nanoseconds.checked_div(run.len() as u64).unwrap_or_default();
-        for request in &self.requests[run] {
-            if let Some(counter) =
-                held.instance.statistics.commands.get_mut(request.command.index())
-            {
-                counter.nanoseconds += share;
+        let commands = &mut held.instance.statistics.commands;
+        for same in self.requests[run].chunk_by(|one, next| one.command == next.command) {
+            if let Some(counter) = commands.get_mut(same[0].command.index()) {
+                counter.nanoseconds += share * same.len() as u64;
             }
         }
     }
@@ -395,6 +441,34 @@ pub fn hand_out(held: &mut Held<'_>, clients: &mut impl Clients) {
         if let Some(delivery) = clients.deliver(delivery) {
             held.instance.clients.deliver_elsewhere(delivery);
         }
+    }
+}
+
+impl Recent {
+    /// [`Table::resolve`], without a look at the table when the name is the last one again.
+    #[inline]
+    fn resolve(&mut self, table: &Table, args: Args<'_>) -> CommandId {
+        let name = args.get(0).unwrap_or_default();
+        if let Some(command) = self.command
+            && name == &self.name[..self.len]
+        {
+            return command;
+        }
+        self.look_up(table, args)
+    }
+
+    fn look_up(&mut self, table: &Table, args: Args<'_>) -> CommandId {
+        let command = table.resolve(args);
+        let name = args.get(0).unwrap_or_default();
+        let plain = command != CommandId::UNKNOWN
+            && name.len() <= self.name.len()
+            && table.is_plain(command);
+        self.command = plain.then_some(command);
+        if plain {
+            self.name[..name.len()].copy_from_slice(name);
+            self.len = name.len();
+        }
+        command
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Clients {
     free: Vec<u32>,
     connected: usize,
     last_id: u64,
+    /// What was noted last: nearly every command says the same again.
+    touched: Option<(u32, CommandId, u64)>,
     deliveries: Vec<Delivery>,
     /// Those of them that are for other workers than the one that holds the store.
     elsewhere: Vec<Delivery>,
@@ -82,6 +84,7 @@ impl Clients {
             }
         };
         session.row = Some(row);
+        self.touched = None;
         self.connected += 1;
         self.rows[row as usize] =
             Some(Client { id: session.id, session: Some(session.clone()), ..client });
@@ -106,10 +109,16 @@ impl Clients {
     }
 
     /// Notes that a client sent `command`.
+    #[inline]
     pub fn touch(&mut self, row: Option<u32>, command: CommandId, now_ms: u64) {
-        if let Some(client) = row.and_then(|row| self.rows[row as usize].as_mut()) {
-            client.command = Some(command);
-            client.active_ms = now_ms;
+        let Some(row) = row else { return };
+        let touch = Some((row, command, now_ms));
+        if self.touched != touch {
+            self.touched = touch;
+            if let Some(client) = &mut self.rows[row as usize] {
+                client.command = Some(command);
+                client.active_ms = now_ms;
+            }
         }
     }
 

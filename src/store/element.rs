@@ -100,11 +100,25 @@ impl<'a> Encoded<'a> {
 
     /// Writes the element; `out` is exactly [`Encoded::total`] long.
     pub fn write(&self, out: &mut [u8]) {
-        let head_bytes = usize::from(self.head_bytes);
-        let front = self.front();
-        out[..head_bytes].copy_from_slice(&self.head[..head_bytes]);
-        out[head_bytes..front].copy_from_slice(self.body);
-        write_back_length(front, &mut out[front..]);
+        let (front, back) = out.split_at_mut(self.front());
+        // Nearly every head is one or two bytes: plain stores, where a copy of so few bytes would be a call.
+        let body = match (&self.head[..usize::from(self.head_bytes)], front) {
+            ([first], [out, body @ ..]) => {
+                *out = *first;
+                body
+            }
+            ([first, second], [out, next, body @ ..]) => {
+                (*out, *next) = (*first, *second);
+                body
+            }
+            (head, out) => {
+                let (out, body) = out.split_at_mut(head.len());
+                out.copy_from_slice(head);
+                body
+            }
+        };
+        body.copy_from_slice(self.body);
+        write_back_length(self.front(), back);
     }
 
     /// Whether `blob` begins with this element.
@@ -226,6 +240,10 @@ fn back_bytes(front: usize) -> usize {
 }
 
 fn write_back_length(front: usize, out: &mut [u8]) {
+    if let [only] = out {
+        *only = front as u8 & 0x7F;
+        return;
+    }
     let mut rest = front;
     for index in (0..out.len()).rev() {
         let more = if index == 0 { 0 } else { 0x80 };

@@ -123,6 +123,11 @@ impl Table {
         if has_member && args.len() > 2 { hasher.hash(args.at(2)) } else { 0 }
     }
 
+    /// Whether a known command is what its name says, whatever its arguments.
+    pub fn is_plain(&self, id: CommandId) -> bool {
+        self.row(id).subcommands.is_empty()
+    }
+
     /// The row of a known command.
     pub fn row(&self, id: CommandId) -> &'static Command {
         self.rows[id.index()].command
