@@ -1,14 +1,20 @@
-//! The parameters behind CONFIG GET and CONFIG SET: one table, only what really exists.
+//! The parameters behind CONFIG GET and CONFIG SET: what changes something here, and (`kept.rs`) what tools set and read
+//! back although this store has nothing to tune there, or has one value only.
+
+mod kept;
+mod values;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use super::Keyspace;
 use super::eviction::Policy;
 use super::instance::Settings;
-use super::number::memory_size;
-use super::thresholds::REDIS;
+use super::thresholds::{REDIS, Thresholds};
 use crate::limits::{DATABASES, RESP_BULK_BYTES_MAX};
 
 /// The parameters' values.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// What AUTH wants; none: everyone may.
     pub password: Option<Vec<u8>>,
@@ -26,6 +32,28 @@ pub struct Config {
     pub lfu_log_factor: u32,
     /// Minutes in which an LFU counter loses one; 0: it never does.
     pub lfu_decay_minutes: u32,
+    /// Bytes of all connections' buffers before the largest is closed; 0: no limit. Below zero: percent of `maxmemory`.
+    pub maxmemory_clients: i64,
+    /// Seconds without a command after which a client is closed; 0: never.
+    pub timeout_s: u64,
+    /// Microseconds from which on a command is in the slow log; below zero: none is.
+    pub slowlog_slower_than_us: i64,
+    /// Entries of the slow log.
+    pub slowlog_len: usize,
+    /// Milliseconds from which on the latency monitor notes an event; 0: it notes none.
+    pub latency_threshold_ms: u64,
+    /// Whether commands' times are kept for percentiles.
+    pub latency_tracking: bool,
+    /// The percentiles that INFO shows.
+    pub latency_percentiles: Vec<f64>,
+    /// Entries of ACL LOG.
+    pub acl_log_len: usize,
+    /// Whether new users may use all channels.
+    pub acl_all_channels: bool,
+    /// When collections leave their packed forms.
+    pub thresholds: Thresholds,
+    /// Parameters without effect that were set.
+    kept: BTreeMap<&'static str, Vec<u8>>,
 }
 
 /// One parameter.
@@ -39,7 +67,10 @@ pub struct Parameter {
 }
 
 /// Takes the new value's text.
-pub type Setter = fn(&mut Config, &[u8]) -> Result<(), &'static str>;
+pub type Setter = fn(&mut Config, &[u8]) -> Result<(), Refusal>;
+
+/// Why a value is refused.
+pub type Refusal = Cow<'static, str>;
 
 impl Config {
     /// The values at start.
@@ -53,6 +84,17 @@ impl Config {
             maxmemory_samples: 5,
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,
+            maxmemory_clients: 0,
+            timeout_s: 0,
+            slowlog_slower_than_us: 10_000,
+            slowlog_len: 128,
+            latency_threshold_ms: 0,
+            latency_tracking: true,
+            latency_percentiles: vec![50.0, 99.0, 99.9],
+            acl_log_len: 128,
+            acl_all_channels: false,
+            thresholds: REDIS,
+            kept: BTreeMap::new(),
         }
     }
 
@@ -61,6 +103,7 @@ impl Config {
         let (factor, minutes) = (self.lfu_log_factor, self.lfu_decay_minutes);
         let counts = self.policy.counts_uses();
         keyspace.for_each_clock(|clock| clock.set_frequencies(counts, factor, minutes));
+        keyspace.thresholds = self.thresholds;
     }
 }
 
@@ -71,31 +114,98 @@ macro_rules! fixed {
     };
 }
 
-/// All parameters, by name.
+/// A whole number in a field of the configuration, and its bounds.
+macro_rules! number {
+    ($name:literal, $($field:ident).+, $bounds:expr) => {
+        Parameter {
+            name: $name,
+            get: |config| config.$($field).+.to_string().into_bytes(),
+            set: Some(|config, value| {
+                values::integer(value, $bounds).map(|number| config.$($field).+ = number as _)
+            }),
+        }
+    };
+}
+
+/// Bytes, as a number or with a unit.
+macro_rules! memory {
+    ($name:literal, $($field:ident).+) => {
+        Parameter {
+            name: $name,
+            get: |config| config.$($field).+.to_string().into_bytes(),
+            set: Some(|config, value| {
+                values::memory(value).map(|bytes| config.$($field).+ = bytes as _)
+            }),
+        }
+    };
+}
+
+/// `yes` or `no`.
+macro_rules! boolean {
+    ($name:literal, $($field:ident).+) => {
+        Parameter {
+            name: $name,
+            get: |config| values::yes_or_no(config.$($field).+),
+            set: Some(|config, value| {
+                values::boolean(value).map(|on| config.$($field).+ = on)
+            }),
+        }
+    };
+}
+
+const COUNT: std::ops::RangeInclusive<i64> = 0..=i64::MAX;
+const SMALL: std::ops::RangeInclusive<i64> = 0..=i32::MAX as i64;
+
+/// The parameters that mean something here, by name.
+#[rustfmt::skip]
 pub const PARAMETERS: &[Parameter] = &[
-    fixed!("appendonly", "no"),
-    fixed!("databases", DATABASES),
-    fixed!("hash-max-listpack-entries", REDIS.hash_entries),
-    fixed!("hash-max-listpack-value", REDIS.hash_value_bytes),
-    fixed!("list-max-listpack-size", -2),
     Parameter {
-        name: "maxmemory",
-        get: |config| config.maxmemory.to_string().into_bytes(),
+        name: "acl-pubsub-default",
+        get: |config| (if config.acl_all_channels { "allchannels" } else { "resetchannels" }).into(),
         set: Some(|config, value| {
-            config.maxmemory = memory_size(value).ok_or("argument must be a memory value")?;
-            Ok(())
+            values::choice(value, &["allchannels", "resetchannels"])
+                .map(|index| config.acl_all_channels = index == 0)
+        }),
+    },
+    number!("acllog-max-len", acl_log_len, SMALL),
+    fixed!("databases", DATABASES),
+    number!("hash-max-listpack-entries", thresholds.hash_entries, COUNT),
+    memory!("hash-max-listpack-value", thresholds.hash_value_bytes),
+    number!("hash-max-ziplist-entries", thresholds.hash_entries, COUNT),
+    memory!("hash-max-ziplist-value", thresholds.hash_value_bytes),
+    number!("latency-monitor-threshold", latency_threshold_ms, COUNT),
+    boolean!("latency-tracking", latency_tracking),
+    Parameter {
+        name: "latency-tracking-info-percentiles",
+        get: |config| values::percentiles_text(&config.latency_percentiles),
+        set: Some(|config, value| {
+            values::percentiles(value).map(|list| config.latency_percentiles = list)
+        }),
+    },
+    number!("lfu-decay-time", lfu_decay_minutes, SMALL),
+    number!("lfu-log-factor", lfu_log_factor, SMALL),
+    Parameter { name: "list-max-listpack-size", get: list_size, set: Some(set_list_size) },
+    Parameter { name: "list-max-ziplist-size", get: list_size, set: Some(set_list_size) },
+    memory!("maxmemory", maxmemory),
+    Parameter {
+        name: "maxmemory-clients",
+        get: |config| match config.maxmemory_clients {
+            percent @ ..0 => format!("{}%", -percent).into_bytes(),
+            bytes => bytes.to_string().into_bytes(),
+        },
+        set: Some(|config, value| {
+            values::memory_or_percent(value).map(|amount| config.maxmemory_clients = amount)
         }),
     },
     Parameter {
         name: "maxmemory-policy",
         get: |config| config.policy.name().as_bytes().to_vec(),
         set: Some(|config, value| {
-            let mut names = Policy::NAMES.iter();
-            let found = names.find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(value));
-            config.policy = found.ok_or("argument must be one of the policies")?.1;
-            Ok(())
+            let names = Policy::NAMES.map(|(name, _)| name);
+            values::choice(value, &names).map(|index| config.policy = Policy::NAMES[index].1)
         }),
     },
+    number!("maxmemory-samples", maxmemory_samples, 1..=64),
     Parameter { name: "port", get: |config| config.port.to_string().into_bytes(), set: None },
     fixed!("proto-max-bulk-len", RESP_BULK_BYTES_MAX),
     Parameter {
@@ -106,18 +216,84 @@ pub const PARAMETERS: &[Parameter] = &[
             Ok(())
         }),
     },
-    fixed!("save", ""),
-    fixed!("set-max-intset-entries", REDIS.set_integers),
-    fixed!("set-max-listpack-entries", REDIS.set_entries),
-    fixed!("set-max-listpack-value", REDIS.set_value_bytes),
-    fixed!("timeout", 0),
-    fixed!("zset-max-listpack-entries", REDIS.sorted_set_entries),
-    fixed!("zset-max-listpack-value", REDIS.sorted_set_value_bytes),
+    number!("set-max-intset-entries", thresholds.set_integers, COUNT),
+    number!("set-max-listpack-entries", thresholds.set_entries, COUNT),
+    memory!("set-max-listpack-value", thresholds.set_value_bytes),
+    number!("slowlog-log-slower-than", slowlog_slower_than_us, -1..=i64::MAX),
+    number!("slowlog-max-len", slowlog_len, SMALL),
+    number!("timeout", timeout_s, SMALL),
+    number!("zset-max-listpack-entries", thresholds.sorted_set_entries, COUNT),
+    memory!("zset-max-listpack-value", thresholds.sorted_set_value_bytes),
+    number!("zset-max-ziplist-entries", thresholds.sorted_set_entries, COUNT),
+    memory!("zset-max-ziplist-value", thresholds.sorted_set_value_bytes),
 ];
 
-/// The parameter called `name`, in any case.
-pub fn parameter(name: &[u8]) -> Option<&'static Parameter> {
-    PARAMETERS.iter().find(|parameter| parameter.name.as_bytes().eq_ignore_ascii_case(name))
+fn list_size(config: &Config) -> Vec<u8> {
+    config.thresholds.list_size().to_string().into_bytes()
+}
+
+fn set_list_size(config: &mut Config, value: &[u8]) -> Result<(), Refusal> {
+    let size = values::integer(value, i64::from(i32::MIN)..=i64::from(i32::MAX))?;
+    config.thresholds.set_list_size(size);
+    Ok(())
+}
+
+/// A parameter that CONFIG knows.
+#[derive(Clone, Copy)]
+pub enum Known {
+    /// It means something here.
+    Parameter(&'static Parameter),
+    /// It doesn't.
+    Kept(&'static kept::Kept),
+}
+
+impl Known {
+    /// The parameter called `name`, in any case.
+    pub fn find(name: &[u8]) -> Option<Known> {
+        Known::all().find(|known| known.name().as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// All, those that mean something first.
+    pub fn all() -> impl Iterator<Item = Known> {
+        let kept = kept::KEPT.iter().map(Known::Kept);
+        PARAMETERS.iter().map(Known::Parameter).chain(kept)
+    }
+
+    /// As CONFIG spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Known::Parameter(parameter) => parameter.name,
+            Known::Kept(kept) => kept.name,
+        }
+    }
+
+    /// Its value as text.
+    pub fn get(self, config: &Config) -> Vec<u8> {
+        match self {
+            Known::Parameter(parameter) => (parameter.get)(config),
+            Known::Kept(kept) => {
+                let set = config.kept.get(kept.name).cloned();
+                set.unwrap_or_else(|| kept.default.as_bytes().to_vec())
+            }
+        }
+    }
+
+    /// Changes it.
+    ///
+    /// # Errors
+    /// Says why not, in Redis's words.
+    pub fn set(self, config: &mut Config, value: &[u8]) -> Result<(), Refusal> {
+        match self {
+            Known::Parameter(parameter) => {
+                parameter.set.ok_or("can't set immutable config")?(config, value)
+            }
+            Known::Kept(kept) => {
+                let text = kept.check(value)?;
+                config.kept.insert(kept.name, text);
+                Ok(())
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -127,5 +303,24 @@ mod tests {
     #[test]
     fn parameters_are_sorted_and_unique() {
         assert!(PARAMETERS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        let mut names: Vec<&str> = Known::all().map(Known::name).collect();
+        names.sort_unstable();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
+    }
+
+    /// What is read can be written back, unless it can't be changed at all.
+    #[test]
+    fn every_value_is_its_own_input() {
+        let mut config = Config::new(&Settings::default());
+        let before = config.clone();
+        for known in Known::all() {
+            let value = known.get(&config);
+            let name = known.name();
+            match known.set(&mut config, &value) {
+                Ok(()) => assert_eq!(known.get(&config), value, "{name}"),
+                Err(reason) => assert_eq!(reason, "can't set immutable config", "{name}"),
+            }
+        }
+        assert_eq!(Config { kept: before.kept.clone(), ..config }, before);
     }
 }

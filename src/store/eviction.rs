@@ -41,7 +41,7 @@ pub enum Policy {
 
 impl Policy {
     /// All with their names, as Redis spells them.
-    pub const NAMES: &'static [(&'static str, Policy)] = &[
+    pub const NAMES: [(&'static str, Policy); 8] = [
         ("volatile-lru", Policy::VolatileLru),
         ("volatile-lfu", Policy::VolatileLfu),
         ("volatile-random", Policy::VolatileRandom),

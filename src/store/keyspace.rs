@@ -5,6 +5,7 @@ use super::access::AccessClock;
 use super::database::Database;
 use super::random::Random;
 use super::table::Table;
+use super::thresholds::{self, Thresholds};
 use super::value::Value;
 use crate::limits::DATABASES;
 
@@ -15,6 +16,8 @@ pub struct Keyspace {
     random: Random,
     /// Changes made; commands add to it what they changed, as Redis's `server.dirty`.
     pub dirty: u64,
+    /// When collections leave their packed forms.
+    pub thresholds: Thresholds,
 }
 
 /// What lookups met, summed over all databases.
@@ -45,6 +48,7 @@ impl Keyspace {
             hasher,
             random: Random::new(seed),
             dirty: 0,
+            thresholds: thresholds::REDIS,
         }
     }
 

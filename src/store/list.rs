@@ -81,7 +81,8 @@ impl List {
     #[inline]
     pub fn expect(&mut self, text_bytes: usize, thresholds: &Thresholds) {
         if let Form::Small(packed) = &mut self.form
-            && packed.bytes() + LISTPACK_BYTES + text_bytes > thresholds.list_bytes
+            && (packed.bytes() + LISTPACK_BYTES + text_bytes > thresholds.list_bytes
+                || packed.len() >= thresholds.list_elements)
         {
             self.form = Form::Big(Box::new(Nodes::of(std::mem::take(packed))));
         }
@@ -95,6 +96,7 @@ impl List {
             Form::Big(nodes) => {
                 if nodes.nodes.len() == 1
                     && nodes.nodes[0].bytes() + LISTPACK_BYTES <= thresholds.list_bytes / 2
+                    && nodes.nodes[0].len() <= thresholds.list_elements / 2
                 {
                     let mut packed = std::mem::take(&mut nodes.nodes[0]);
                     packed.shrink();
@@ -108,6 +110,9 @@ impl List {
     #[inline]
     pub fn push(&mut self, end: End, text: &[u8], thresholds: &Thresholds) {
         let element = Element::of(text);
+        if self.len() >= thresholds.list_elements {
+            self.expect(text.len(), thresholds);
+        }
         match (&mut self.form, end) {
             (Form::Small(packed), End::Front) => packed.push_front(element),
             (Form::Small(packed), End::Back) => packed.push_back(element),

@@ -5,6 +5,8 @@
 pub struct Thresholds {
     /// `list-max-listpack-size -2`: bytes of a packed list, and of one node of a longer list.
     pub list_bytes: usize,
+    /// `list-max-listpack-size` above 0: elements of the same.
+    pub list_elements: usize,
     /// `set-max-intset-entries`
     pub set_integers: usize,
     /// `set-max-listpack-entries`
@@ -21,9 +23,34 @@ pub struct Thresholds {
     pub sorted_set_value_bytes: usize,
 }
 
+/// Bytes of `list-max-listpack-size` -1 to -5.
+const LIST_BYTES: [usize; 5] = [4096, 8192, 16_384, 32_768, 65_536];
+
+impl Thresholds {
+    /// `list-max-listpack-size`: how many elements, or -1 to -5 for bytes.
+    pub fn list_size(&self) -> i64 {
+        match LIST_BYTES.iter().position(|bytes| *bytes == self.list_bytes) {
+            Some(index) if self.list_elements == usize::MAX => -1 - index as i64,
+            _ => self.list_elements as i64,
+        }
+    }
+
+    /// The same, to be changed; what is out of its range is the nearest in it.
+    pub fn set_list_size(&mut self, size: i64) {
+        let size = size.max(-(LIST_BYTES.len() as i64));
+        if size < 0 {
+            (self.list_bytes, self.list_elements) = (LIST_BYTES[(-1 - size) as usize], usize::MAX);
+        } else {
+            // As in Redis, elements alone don't bound a node's bytes below this.
+            (self.list_bytes, self.list_elements) = (8192, size.max(1) as usize);
+        }
+    }
+}
+
 /// Redis 7.4's defaults.
 pub const REDIS: Thresholds = Thresholds {
     list_bytes: 8192,
+    list_elements: usize::MAX,
     set_integers: 512,
     set_entries: 128,
     set_value_bytes: 64,

@@ -334,9 +334,9 @@ pub static FIELDS: &[Field] = &[
         live: true,
         required: false,
         write: |config, value| {
-            v::choice(value, Policy::NAMES).map(|policy| config.eviction = policy)
+            v::choice(value, &Policy::NAMES).map(|policy| config.eviction = policy)
         },
-        read: |config| v::word(config.eviction, Policy::NAMES),
+        read: |config| v::word(config.eviction, &Policy::NAMES),
     },
     Field {
         name: "workers",

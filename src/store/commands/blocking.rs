@@ -11,7 +11,7 @@ use crate::store::call::CommandError;
 use crate::store::database::Database;
 use crate::store::list::End;
 use crate::store::number::{parse_double, parse_integer};
-use crate::store::{Args, Kind, Reply, thresholds};
+use crate::store::{Args, Kind, Reply};
 
 const WAITS: Flags = Flags::WRITE.and(Flags::BLOCKING);
 const WAITS_FAST: Flags = WAITS.and(Flags::FAST);
@@ -102,6 +102,7 @@ fn brpop(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn pop(call: &mut Call<'_>, end: End) -> CommandResult {
+    let limits = call.keyspace.thresholds;
     let (args, last) = (call.args, call.args.len() - 1);
     let timeout_ms = timeout(args.at(last))?;
     let keys = args.from(1).first(last - 1);
@@ -110,7 +111,7 @@ fn pop(call: &mut Call<'_>, end: End) -> CommandResult {
         reply.array(2);
         reply.bulk(key);
         list.pop(end, |element| super::collection::bulk(reply, element));
-        list.settle(&thresholds::REDIS);
+        list.settle(&limits);
         popped(call, key, 1);
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! CONFIG: reads and changes the parameters of `config.rs`.
 
 use super::{Call, Command, CommandResult, Flags, Keys, help};
-use crate::store::config::{PARAMETERS, Parameter, parameter};
+use crate::store::config::{Known, Refusal};
 use crate::store::execute::until_nul;
 use crate::store::{CommandError, glob};
 
@@ -50,14 +50,14 @@ fn usage(call: &mut Call<'_>) -> CommandResult {
 
 fn get(call: &mut Call<'_>) -> CommandResult {
     let patterns: Vec<Vec<u8>> = call.args.from(2).iter().map(<[u8]>::to_ascii_lowercase).collect();
-    let wanted = |parameter: &&Parameter| {
-        patterns.iter().any(|pattern| glob::matches(pattern, parameter.name.as_bytes()))
+    let wanted = |known: &Known| {
+        patterns.iter().any(|pattern| glob::matches(pattern, known.name().as_bytes()))
     };
-    let found: Vec<&Parameter> = PARAMETERS.iter().filter(wanted).collect();
+    let found: Vec<Known> = Known::all().filter(wanted).collect();
     call.reply.map(found.len());
-    for parameter in found {
-        call.reply.bulk(parameter.name.as_bytes());
-        call.reply.bulk(&(parameter.get)(&call.instance.config));
+    for known in found {
+        call.reply.bulk(known.name().as_bytes());
+        call.reply.bulk(&known.get(&call.instance.config));
     }
     Ok(())
 }
@@ -72,23 +72,22 @@ fn set(call: &mut Call<'_>) -> CommandResult {
     let mut changed: Vec<&str> = Vec::new();
     for index in (0..pairs.len()).step_by(2) {
         let (name, value) = (pairs.at(index), pairs.at(index + 1));
-        let Some(parameter) = parameter(name) else {
+        let Some(known) = Known::find(name) else {
             let head = b"ERR Unknown option or number of arguments for CONFIG SET - '";
             let shown = until_nul(name, name.len());
             return Err(CommandError::Owned([&head[..], shown, b"'"].concat()));
         };
-        let refused = |reason: &str| {
-            let name = parameter.name;
+        let refused = |reason: Refusal| {
+            let name = known.name();
             let text =
                 format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}");
             CommandError::Owned(text.into_bytes())
         };
-        if changed.contains(&parameter.name) {
-            return Err(refused("duplicate parameter"));
+        if changed.contains(&known.name()) {
+            return Err(refused("duplicate parameter".into()));
         }
-        let setter = parameter.set.ok_or_else(|| refused("can't set immutable config"))?;
-        setter(&mut config, value).map_err(refused)?;
-        changed.push(parameter.name);
+        known.set(&mut config, value).map_err(refused)?;
+        changed.push(known.name());
     }
     config.apply(call.keyspace);
     call.instance.config = config;
@@ -128,6 +127,30 @@ mod tests {
                 "-ERR CONFIG SET failed (possibly related to argument 'requirepass') - duplicate parameter",
             ),
             ("CONFIG GET requirepass", "*2 $11 requirepass $0 "),
+            ("CONFIG SET maxmemory 1mb maxmemory-policy allkeys-lfu", "+OK"),
+            ("CONFIG GET maxmemory maxmemory-policy", "*4 $9 maxmemory $7 1048576 $16 maxmemory-policy $11 allkeys-lfu"),
+            (
+                "CONFIG SET maxmemory 2mb maxmemory-samples 0",
+                "-ERR CONFIG SET failed (possibly related to argument 'maxmemory-samples') - argument must be between 1 \
+                 and 64 inclusive",
+            ),
+            ("CONFIG GET maxmemory", "*2 $9 maxmemory $7 1048576"),
+            ("CONFIG SET maxmemory 0", "+OK"),
+            ("CONFIG SET appendonly no HZ 50", "+OK"),
+            ("CONFIG GET hz", "*2 $2 hz $2 50"),
+            (
+                "CONFIG SET appendonly yes",
+                "-ERR CONFIG SET failed (possibly related to argument 'appendonly') - persistence isn't in this version \
+                 yet: the cache is empty after a restart",
+            ),
+            ("CONFIG SET hash-max-ziplist-entries 1", "+OK"),
+            ("HSET h a 1 b 2", ":2"),
+            ("OBJECT ENCODING h", "$9 hashtable"),
+            ("CONFIG SET list-max-listpack-size 2", "+OK"),
+            ("RPUSH l a b", ":2"),
+            ("OBJECT ENCODING l", "$8 listpack"),
+            ("RPUSH l c", ":3"),
+            ("OBJECT ENCODING l", "$9 quicklist"),
             ("CONFIG SET requirepass secret", "+OK"),
             ("CONFIG GET requirepass", "*2 $11 requirepass $6 secret"),
             ("AUTH wrong", "-WRONGPASS invalid username-password pair or user is disabled."),

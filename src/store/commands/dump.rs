@@ -4,7 +4,7 @@
 use super::collection::{READ, Run, WRITE, integer, is, row};
 use super::{Call, Command, CommandResult, Flags, Keys};
 use crate::store::rdb::{self, Builder, Damage};
-use crate::store::{Args, CommandError, Expiry, thresholds};
+use crate::store::{Args, CommandError, Expiry};
 
 const fn keys(
     usage: (&'static str, i16),
@@ -74,14 +74,14 @@ fn restore(call: &mut Call<'_>) -> CommandResult {
     let Call { keyspace, session, args, hash, now_ms, reply, .. } = call;
     let options = Options::parse(args.from(4))?;
     let (key, hash) = (args.at(1), *hash);
-    let hasher = keyspace.hasher();
+    let (hasher, limits) = (keyspace.hasher(), keyspace.thresholds);
     let database = keyspace.database(session.database);
     if !options.replace && database.contains(key, hash, *now_ms) {
         return Err(CommandError::Text("BUSYKEY Target key name already exists."));
     }
     let ttl_ms = u64::try_from(integer(args.at(2))?)
         .map_err(|_| CommandError::Text("ERR Invalid TTL value, must be >= 0"))?;
-    let builder = Builder { hasher, thresholds: &thresholds::REDIS };
+    let builder = Builder { hasher, thresholds: &limits };
     let value = rdb::restore(args.at(3), &builder).map_err(|damage| {
         CommandError::Text(match damage {
             Damage::Footer => "ERR DUMP payload version or checksum are wrong",

@@ -6,12 +6,12 @@ use super::collection::{
 };
 use super::element_scan::Scan;
 use super::{Call, Command, CommandResult, Flags, Keys};
+use crate::store::Reply;
 use crate::store::call::CommandError;
 use crate::store::database::Database;
 use crate::store::element::Element;
 use crate::store::hash::Hash;
 use crate::store::long_double::{LongDouble, Parsed};
-use crate::store::{Reply, thresholds};
 
 const fn hash(
     usage: (&'static str, i16),
@@ -58,6 +58,7 @@ fn hmset(call: &mut Call<'_>) -> CommandResult {
 /// Sets the pairs from argument 2 on; how many fields are new.
 #[inline]
 fn set_all(call: &mut Call<'_>, name: &str) -> Result<usize, CommandError> {
+    let limits = call.keyspace.thresholds;
     if call.args.len() % 2 == 1 {
         let text = format!("ERR wrong number of arguments for '{name}' command");
         return Err(CommandError::Owned(text.into_bytes()));
@@ -66,7 +67,7 @@ fn set_all(call: &mut Call<'_>, name: &str) -> Result<usize, CommandError> {
     let (hash, args, _) = created(call, Database::hash_or_create)?;
     let mut added = 0;
     for index in (2..args.len()).step_by(2) {
-        let new = hash.set(args.at(index), args.at(index + 1), hasher, &thresholds::REDIS);
+        let new = hash.set(args.at(index), args.at(index + 1), hasher, &limits);
         added += usize::from(new);
     }
     wrote(call, args.len() / 2 - 1, false);
@@ -74,11 +75,12 @@ fn set_all(call: &mut Call<'_>, name: &str) -> Result<usize, CommandError> {
 }
 
 fn hsetnx(call: &mut Call<'_>) -> CommandResult {
+    let limits = call.keyspace.thresholds;
     let hasher = call.keyspace.hasher();
     let (hash, args, reply) = created(call, Database::hash_or_create)?;
     let new = hash.at(args.at(2)).is_none();
     if new {
-        hash.set(args.at(2), args.at(3), hasher, &thresholds::REDIS);
+        hash.set(args.at(2), args.at(3), hasher, &limits);
     }
     reply.integer(i64::from(new));
     wrote(call, usize::from(new), false);
@@ -221,12 +223,13 @@ fn increase(
     call: &mut Call<'_>,
     sum: impl FnOnce(Option<Element<'_>>) -> Result<String, CommandError>,
 ) -> CommandResult {
+    let limits = call.keyspace.thresholds;
     let hasher = call.keyspace.hasher();
     let field = call.args.at(2);
     let (hash, _, _) = found(call, Database::hash)?;
     let text = sum(hash.as_ref().and_then(|hash| hash.at(field)))?;
     let (hash, _, _) = created(call, Database::hash_or_create)?;
-    hash.set(field, text.as_bytes(), hasher, &thresholds::REDIS);
+    hash.set(field, text.as_bytes(), hasher, &limits);
     wrote(call, 1, false);
     Ok(())
 }

@@ -8,7 +8,8 @@ use super::{Call, Command, CommandResult, Flags, Keys};
 use crate::store::call::CommandError;
 use crate::store::database::Database;
 use crate::store::list::{End, List};
-use crate::store::{Args, Reply, thresholds};
+use crate::store::thresholds::Thresholds;
+use crate::store::{Args, Reply};
 
 const fn list(
     usage: (&'static str, i16),
@@ -51,10 +52,11 @@ fn rpush(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn push(call: &mut Call<'_>, end: End) -> CommandResult {
+    let limits = call.keyspace.thresholds;
     let (list, args, reply) = created(call, Database::list_or_create)?;
     let elements = args.from(2);
-    list.expect(elements.iter().map(<[u8]>::len).sum(), &thresholds::REDIS);
-    elements.iter().for_each(|element| list.push(end, element, &thresholds::REDIS));
+    list.expect(elements.iter().map(<[u8]>::len).sum(), &limits);
+    elements.iter().for_each(|element| list.push(end, element, &limits));
     reply.integer(list.len() as i64);
     wrote(call, elements.len(), false);
     Ok(())
@@ -86,6 +88,7 @@ fn rpop(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn pop(call: &mut Call<'_>, end: End) -> CommandResult {
+    let limits = call.keyspace.thresholds;
     let count = match call.args.len() {
         2 => None,
         3 => Some(positive(call.args.at(2))?),
@@ -103,10 +106,10 @@ fn pop(call: &mut Call<'_>, end: End) -> CommandResult {
         }
         (Some(list), None) => {
             list.pop(end, |element| bulk(reply, element));
-            list.settle(&thresholds::REDIS);
+            list.settle(&limits);
             (1, list.is_empty())
         }
-        (Some(list), Some(count)) => (pop_many(list, end, count, reply), list.is_empty()),
+        (Some(list), Some(count)) => (pop_many(list, end, count, reply, &limits), list.is_empty()),
     };
     wrote(call, removed, empty);
     Ok(())
@@ -120,13 +123,19 @@ fn wrong_arity(end: End) -> CommandError {
 }
 
 /// Writes an array of up to `count` elements and removes them; how many they were.
-fn pop_many(list: &mut List, end: End, count: usize, reply: &mut Reply<'_>) -> usize {
+fn pop_many(
+    list: &mut List,
+    end: End,
+    count: usize,
+    reply: &mut Reply<'_>,
+    limits: &Thresholds,
+) -> usize {
     let count = count.min(list.len());
     reply.array(count);
     for _ in 0..count {
         list.pop(end, |element| bulk(reply, element));
     }
-    list.settle(&thresholds::REDIS);
+    list.settle(limits);
     count
 }
 
@@ -164,16 +173,18 @@ fn lindex(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn lset(call: &mut Call<'_>) -> CommandResult {
+    let limits = call.keyspace.thresholds;
     let (list, args, reply) = found(call, Database::list)?;
     let list = list.ok_or(CommandError::NoSuchKey)?;
     let index = inside(integer(args.at(2))?, list.len()).ok_or(CommandError::IndexOutOfRange)?;
-    list.set(index, args.at(3), &thresholds::REDIS);
+    list.set(index, args.at(3), &limits);
     reply.ok();
     wrote(call, 1, false);
     Ok(())
 }
 
 fn lrem(call: &mut Call<'_>) -> CommandResult {
+    let limits = call.keyspace.thresholds;
     let count = signed_count(call.args.at(2))?;
     let (list, args, reply) = found(call, Database::list)?;
     let Some(list) = list else {
@@ -183,7 +194,7 @@ fn lrem(call: &mut Call<'_>) -> CommandResult {
     let limit = if count == 0 { usize::MAX } else { count.unsigned_abs() as usize };
     let end = if count < 0 { End::Back } else { End::Front };
     let removed = list.remove_equal(end, args.at(3), limit);
-    list.settle(&thresholds::REDIS);
+    list.settle(&limits);
     reply.integer(removed as i64);
     let empty = list.is_empty();
     wrote(call, removed, empty);
@@ -191,6 +202,7 @@ fn lrem(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn ltrim(call: &mut Call<'_>) -> CommandResult {
+    let limits = call.keyspace.thresholds;
     let (start, stop) = (integer(call.args.at(2))?, integer(call.args.at(3))?);
     let (list, _, reply) = found(call, Database::list)?;
     reply.ok();
@@ -198,13 +210,14 @@ fn ltrim(call: &mut Call<'_>) -> CommandResult {
     let before = list.len();
     let (from, keep) = span(start, stop, before).unwrap_or((0, 0));
     list.trim(from, keep);
-    list.settle(&thresholds::REDIS);
+    list.settle(&limits);
     let removed = before - list.len();
     wrote(call, removed, keep == 0);
     Ok(())
 }
 
 fn linsert(call: &mut Call<'_>) -> CommandResult {
+    let limits = call.keyspace.thresholds;
     let after = match call.args.at(2) {
         place if is(place, "before") => 0,
         place if is(place, "after") => 1,
@@ -219,7 +232,7 @@ fn linsert(call: &mut Call<'_>) -> CommandResult {
         reply.integer(-1);
         return Ok(());
     };
-    list.insert(pivot + after, args.at(4), &thresholds::REDIS);
+    list.insert(pivot + after, args.at(4), &limits);
     reply.integer(list.len() as i64);
     wrote(call, 1, false);
     Ok(())
@@ -315,6 +328,7 @@ fn rpoplpush(call: &mut Call<'_>) -> CommandResult {
 
 /// Moves an element and answers it; false, and nothing answered, if there is none.
 pub(super) fn move_one(call: &mut Call<'_>, from: End, to: End) -> Result<bool, CommandError> {
+    let limits = call.keyspace.thresholds;
     let (key, target, now_ms) = (call.args.at(1), call.args.at(2), call.now_ms);
     let (hash, target_hash) = (call.hash, call.keyspace.hash(target));
     if found(call, Database::list)?.0.is_none() {
@@ -329,10 +343,10 @@ pub(super) fn move_one(call: &mut Call<'_>, from: End, to: End) -> Result<bool, 
         return Ok(false);
     };
     let list = database(call).list_or_create(target, target_hash, now_ms)?;
-    list.expect(element.len(), &thresholds::REDIS);
-    list.push(to, &element, &thresholds::REDIS);
+    list.expect(element.len(), &limits);
+    list.push(to, &element, &limits);
     if let Some(list) = database(call).list(key, hash, now_ms)? {
-        list.settle(&thresholds::REDIS);
+        list.settle(&limits);
     }
     call.reply.bulk(&element);
     wrote(call, 1, left == 0);
@@ -363,13 +377,14 @@ pub(super) fn pop_from_first(call: &mut Call<'_>, args: Args<'_>) -> Result<bool
     if args.len() > keys + 5 {
         return Err(CommandError::Syntax);
     }
+    let limits = call.keyspace.thresholds;
     for index in 2..keys + 2 {
         let (key, hash, now_ms) = (args.at(index), call.keyspace.hash(args.at(index)), call.now_ms);
         let database = call.keyspace.database(call.session.database);
         let Some(list) = database.list(key, hash, now_ms)? else { continue };
         call.reply.array(2);
         call.reply.bulk(key);
-        let removed = pop_many(list, end, count, &mut call.reply);
+        let removed = pop_many(list, end, count, &mut call.reply, &limits);
         database.remove_if_empty(key, hash);
         call.keyspace.dirty += removed as u64;
         return Ok(true);

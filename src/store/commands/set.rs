@@ -8,7 +8,6 @@ use super::element_scan::Scan;
 use super::{Call, Command, CommandResult, Flags, Keys};
 use crate::store::call::CommandError;
 use crate::store::database::Database;
-use crate::store::thresholds;
 
 pub(super) const fn set(
     usage: (&'static str, i16),
@@ -36,11 +35,12 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn sadd(call: &mut Call<'_>) -> CommandResult {
+    let limits = call.keyspace.thresholds;
     let hasher = call.keyspace.hasher();
     let (set, args, reply) = created(call, Database::set_or_create)?;
     let mut added = 0;
     for member in args.from(2).iter() {
-        added += usize::from(set.insert(member, hasher, &thresholds::REDIS));
+        added += usize::from(set.insert(member, hasher, &limits));
     }
     reply.integer(added as i64);
     wrote(call, added, false);
@@ -179,6 +179,7 @@ fn srandmember(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn smove(call: &mut Call<'_>) -> CommandResult {
+    let limits = call.keyspace.thresholds;
     let hasher = call.keyspace.hasher();
     let (key, target, member) = (call.args.at(1), call.args.at(2), call.args.at(3));
     let (hash, target_hash, now_ms) = (call.hash, hasher.hash(target), call.now_ms);
@@ -196,7 +197,7 @@ fn smove(call: &mut Call<'_>) -> CommandResult {
     });
     if moved && key != target {
         let set = database.set_or_create(target, target_hash, now_ms)?;
-        set.insert(member, hasher, &thresholds::REDIS);
+        set.insert(member, hasher, &limits);
         database.remove_if_empty(key, hash);
         call.keyspace.dirty += 1;
     }

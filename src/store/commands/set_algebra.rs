@@ -7,8 +7,9 @@ use crate::store::call::CommandError;
 use crate::store::database::{Database, Expiry};
 use crate::store::element::Element;
 use crate::store::set::Set;
+use crate::store::thresholds::Thresholds;
 use crate::store::value::{Value, ValueRef};
-use crate::store::{Args, Hasher, thresholds};
+use crate::store::{Args, Hasher};
 
 /// This file's rows.
 #[rustfmt::skip]
@@ -55,7 +56,7 @@ fn sdiffstore(call: &mut Call<'_>) -> CommandResult {
 
 fn answer(call: &mut Call<'_>, operation: Operation) -> CommandResult {
     let Call { keyspace, session, args, now_ms, reply, .. } = call;
-    let hasher = keyspace.hasher();
+    let (hasher, limits) = (keyspace.hasher(), keyspace.thresholds);
     let sets = sets(keyspace.database(session.database), hasher, args.from(1), *now_ms)?;
     let mark = reply.mark();
     let mut count = 0;
@@ -66,13 +67,14 @@ fn answer(call: &mut Call<'_>, operation: Operation) -> CommandResult {
     match operation {
         Operation::Intersection => intersect(&sets, usize::MAX, show),
         Operation::Difference => subtract(&sets, show),
-        Operation::Union => unite(&sets, hasher).iter().for_each(&mut show),
+        Operation::Union => unite(&sets, hasher, &limits).iter().for_each(&mut show),
     }
     reply.prefix(mark, |reply| reply.set(count));
     Ok(())
 }
 
 fn store(call: &mut Call<'_>, operation: Operation) -> CommandResult {
+    let limits = call.keyspace.thresholds;
     let hasher = call.keyspace.hasher();
     let (target, hash) = (call.args.at(1), call.hash);
     let database = call.keyspace.database(call.session.database);
@@ -80,12 +82,12 @@ fn store(call: &mut Call<'_>, operation: Operation) -> CommandResult {
     let mut result = Set::new();
     let mut add = |member: Element<'_>| {
         let mut digits = itoa::Buffer::new();
-        result.insert(member.text(&mut digits), hasher, &thresholds::REDIS);
+        result.insert(member.text(&mut digits), hasher, &limits);
     };
     match operation {
         Operation::Intersection => intersect(&sets, usize::MAX, add),
         Operation::Difference => subtract(&sets, &mut add),
-        Operation::Union => result = unite(&sets, hasher),
+        Operation::Union => result = unite(&sets, hasher, &limits),
     }
     let count = result.len();
     let changed = if count == 0 {
@@ -163,11 +165,11 @@ fn subtract(sets: &[Option<&Set>], show: impl FnMut(Element<'_>)) {
         .for_each(show);
 }
 
-fn unite(sets: &[Option<&Set>], hasher: Hasher) -> Set {
+fn unite(sets: &[Option<&Set>], hasher: Hasher, limits: &Thresholds) -> Set {
     let mut union = Set::new();
     for member in sets.iter().flatten().flat_map(|set| set.iter()) {
         let mut digits = itoa::Buffer::new();
-        union.insert(member.text(&mut digits), hasher, &thresholds::REDIS);
+        union.insert(member.text(&mut digits), hasher, limits);
     }
     union
 }

@@ -12,7 +12,7 @@ use crate::store::database::Database;
 use crate::store::number::parse_double;
 use crate::store::reply::format_double;
 use crate::store::sorted_set::{Change, Cut, Pairs, SortedSet};
-use crate::store::{Args, Reply, thresholds};
+use crate::store::{Args, Reply};
 
 pub(super) const fn sorted_set(
     usage: (&'static str, i16),
@@ -132,6 +132,7 @@ fn zincrby(call: &mut Call<'_>) -> CommandResult {
 
 /// Adds the pairs from argument `first` on.
 fn add(call: &mut Call<'_>, options: AddOptions, first: usize) -> CommandResult {
+    let limits = call.keyspace.thresholds;
     let args = call.args;
     for index in (first..args.len()).step_by(2) {
         parse_double(args.at(index)).ok_or(CommandError::NotFloat)?;
@@ -151,7 +152,7 @@ fn add(call: &mut Call<'_>, options: AddOptions, first: usize) -> CommandResult 
         let given = parse_double(args.at(index)).ok_or(CommandError::NotFloat)?;
         score = options.score(set.score(text), given)?;
         let Some(score) = score else { continue };
-        match set.insert(text, score, hasher, &thresholds::REDIS) {
+        match set.insert(text, score, hasher, &limits) {
             Change::Added => added += 1,
             Change::Moved => moved += 1,
             Change::Same => {}

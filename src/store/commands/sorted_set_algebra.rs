@@ -13,7 +13,7 @@ use crate::store::number::parse_double;
 use crate::store::set::Set;
 use crate::store::sorted_set::{Pairs, SortedSet};
 use crate::store::value::ValueRef;
-use crate::store::{Args, Hasher, thresholds};
+use crate::store::{Args, Hasher};
 
 /// The target and the number of keys stand first; the other keys follow that number.
 const STORE_KEYS: Keys = Keys::ONE;
@@ -177,11 +177,12 @@ fn answer(call: &mut Call<'_>, name: &str, operation: Operation) -> CommandResul
 }
 
 fn keep(call: &mut Call<'_>, name: &str, operation: Operation) -> CommandResult {
+    let limits = call.keyspace.thresholds;
     let hasher = call.keyspace.hasher();
     let (_, pairs) = compute(call, 2, name, operation, true)?;
     let mut set = SortedSet::new();
     for (text, score) in &pairs {
-        set.insert(text, *score, hasher, &thresholds::REDIS);
+        set.insert(text, *score, hasher, &limits);
     }
     let target = call.args.at(1);
     store(call, target, set);

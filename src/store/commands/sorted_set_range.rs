@@ -9,7 +9,7 @@ use crate::store::call::CommandError;
 use crate::store::database::{Database, Expiry};
 use crate::store::sorted_set::{Cut, SortedSet};
 use crate::store::value::Value;
-use crate::store::{Args, Reply, thresholds};
+use crate::store::{Args, Reply};
 
 /// This file's rows.
 #[rustfmt::skip]
@@ -221,6 +221,7 @@ fn write_range(reply: &mut Reply<'_>, set: &SortedSet, range: &Range<'_>) {
 }
 
 fn zrangestore(call: &mut Call<'_>) -> CommandResult {
+    let limits = call.keyspace.thresholds;
     let hasher = call.keyspace.hasher();
     let range = Range::parse(call.args, 3, (None, None), true)?;
     let (target, source) = (call.args.at(1), call.args.at(2));
@@ -231,7 +232,7 @@ fn zrangestore(call: &mut Call<'_>) -> CommandResult {
     if let Some(set) = set {
         let (skip, count) = range.resolve(set);
         for (text, score) in set.range(skip, count, range.reverse) {
-            stored.insert(&text, score, hasher, &thresholds::REDIS);
+            stored.insert(&text, score, hasher, &limits);
         }
     }
     store(call, target, stored);
