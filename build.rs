@@ -3,11 +3,24 @@
 //! `LUAJIT_ENABLE_CHECKHOOK` lets compiled code see a hook that a signal armed; without it an endless
 //! loop, once compiled, could not be stopped. `CCOPT` is a variable of LuaJIT's own Makefile: no other C dependency
 //! reads it, as a global `CFLAGS` would be.
+//!
+//! LuaJIT's pattern matcher is C code, where no hook is looked at: `("a"):rep(30):find(("a*"):rep(30) .. "b")` would hold
+//! its worker for years. So each step of the matcher counts as an instruction of an armed count hook does; when the
+//! count runs out the match ends with "pattern too complex", and the hook comes with the next instruction. The compiler
+//! is called through a script that makes this one change in the copy of the source that is about to be compiled.
 
 #![allow(
     unsafe_code,
     reason = "setting an environment variable for make is unsafe since edition 2024"
 )]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// The matcher's only check, once in LuaJIT's `lib_string.c`, and what it becomes.
+const MATCHER_CHECK: &str = "if (++ms->depth > LJ_MAX_XLEVEL)";
+const MATCHER_CHECK_COUNTED: &str = "if (++ms->depth > LJ_MAX_XLEVEL || \
+  ((G(ms->L)->hookmask \\& LUA_MASKCOUNT) \\&\\& G(ms->L)->hookcount-- <= 1 \\&\\& (G(ms->L)->hookcount = 1)))";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -17,6 +30,9 @@ fn main() {
         // SAFETY: as above. Make shares cargo's job server.
         unsafe { std::env::set_var("MAKEFLAGS", jobs) };
     }
+    let compiler = compiler_with_changes();
+    // SAFETY: as above.
+    unsafe { std::env::set_var("STATIC_CC", compiler) };
     let built = luajit_src::Build::new().lua52compat(true).debug(false).build();
     println!("cargo:rustc-link-search=native={}", built.lib_dir().display());
     println!("cargo:rustc-link-lib=static:+whole-archive=luajit");
@@ -24,4 +40,31 @@ fn main() {
     println!(
         "cargo:rustc-link-arg-bins=-Wl,--export-dynamic-symbol=lua_*,--export-dynamic-symbol=luaL_*"
     );
+}
+
+/// Writes the script and answers the command that runs it.
+fn compiler_with_changes() -> String {
+    let folder = std::env::var("OUT_DIR").expect("cargo says where build output goes");
+    let script = Path::new(&folder).join("compile");
+    let compiler = cc::Build::new().get_compiler();
+    let changed = format!(
+        "[ \"$(grep -cF '{MATCHER_CHECK}' lib_string.c)\" = 1 ] || {{ echo 'lib_string.c has changed' >&2; exit 1; }}
+    sed -i 's/{MATCHER_CHECK}/{MATCHER_CHECK_COUNTED}/' lib_string.c"
+    );
+    let text = format!(
+        "#!/bin/sh
+case \" $* \" in
+  *' lib_string.c '*) grep -qF hookcount lib_string.c || {{
+    {changed}
+  }} ;;
+esac
+exec {} {} \"$@\"
+",
+        compiler.path().display(),
+        compiler.cflags_env().to_string_lossy(),
+    );
+    std::fs::write(&script, text).expect("the output folder can be written");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&script, mode).expect("the script is ours");
+    script.display().to_string()
 }

@@ -9,6 +9,7 @@ local ways = {
   pcall = function() while true do pcall(forever) end end,
   xpcall = function() while true do xpcall(forever, forever) end end,
   coroutine = function() while true do coroutine.wrap(function() pcall(forever) end)() end end,
+  pattern = function() return ("a"):rep(30):find(("a*"):rep(30) .. "b") end,
   memory = function() return #("x"):rep(2 ^ 30) end,
   recursion = function() local function deeper() return 1 + deeper() end return deeper() end,
 }
@@ -33,7 +34,7 @@ fn runaway_handlers_are_stopped_and_the_others_go_on() {
     daemon.folder.write("quiet.lua", QUIET);
     daemon.cli("apply wild.lua quiet.lua").ok();
     let mut neighbour = Peer::connect(daemon.port("quiet"));
-    for way in ["loop", "pcall", "xpcall", "coroutine", "memory", "recursion"] {
+    for way in ["loop", "pcall", "xpcall", "coroutine", "pattern", "memory", "recursion"] {
         let mut wild = Peer::connect(daemon.port("wild"));
         wild.say(way);
         neighbour.say(way);
@@ -67,6 +68,8 @@ fn a_runaway_line_of_the_console_is_stopped() {
     daemon.folder.write("quiet.lua", QUIET);
     daemon.cli("apply quiet.lua").ok();
     daemon.cli_words(&["eval", "while true do end"]).fails(1, &["time budget"]);
+    let pattern = "('a'):rep(30):find(('a*'):rep(30) .. 'b')";
+    daemon.cli_words(&["eval", pattern]).fails(1, &["pattern too complex"]);
     let words = ["eval", "--app", "quiet", "while true do end"];
     daemon.cli_words(&words).fails(1, &["time budget"]);
     let mut peer = Peer::connect(daemon.port("quiet"));
