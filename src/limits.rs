@@ -104,6 +104,12 @@ pub const DATABASES: usize = 16;
 pub const STORE_INLINE_BYTES_MAX: usize = 4096;
 /// A string value, as Redis's proto-max-bulk-len.
 pub const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Entries of a stream's node, Redis's stream-node-max-entries.
+pub const STREAM_NODE_ENTRIES_MAX: usize = 100;
+/// Bytes of a stream's node, Redis's stream-node-max-bytes.
+pub const STREAM_NODE_BYTES_MAX: usize = 4096;
+/// Bytes of all fields and values of a stream's entry, as in Redis.
+pub const STREAM_ENTRY_BYTES_MAX: usize = 1 << 30;
 /// Elements that SRANDMEMBER, HRANDFIELD and ZRANDMEMBER show with repeats: Redis has no bound, and one command fills
 /// the memory.
 pub const RANDOM_REPEATS_MAX: usize = 1 << 24;

@@ -48,7 +48,7 @@ impl<'a> Args<'a> {
     }
 
     /// All in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone + use<'a> {
         let Args { base, spans } = *self;
         spans.iter().map(move |s| &base[s.start as usize..s.start as usize + s.len as usize])
     }

@@ -12,6 +12,7 @@ use super::list::List;
 use super::random::Random;
 use super::set::Set;
 use super::sorted_set::SortedSet;
+use super::stream::Stream;
 use super::table::{Place, Table};
 use super::value::{Kind, Text, Value, ValueMut};
 use super::{CommandError, Hasher};
@@ -241,6 +242,7 @@ impl Database {
             ValueRef::Hash(hash) => hash.is_empty(),
             ValueRef::SortedSet(set) => set.is_empty(),
             ValueRef::Nothing | ValueRef::String(_) | ValueRef::Integer(_) => false,
+            ValueRef::Stream(_) => false,
         };
         if empty {
             self.waited.touch(key);
@@ -364,6 +366,26 @@ impl Database {
         let mut entry = self.table.entry_mut(place);
         self.access.touch(&mut entry);
         T::of(entry.into_value()).ok_or(CommandError::WrongType)
+    }
+
+    /// The stream at the key.
+    pub fn stream(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        now_ms: u64,
+    ) -> Result<Option<&mut Stream>, CommandError> {
+        self.collection(key, hash, now_ms)
+    }
+
+    /// The stream at the key, made empty if there is none.
+    pub fn stream_or_create(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+        now_ms: u64,
+    ) -> Result<&mut Stream, CommandError> {
+        self.collection_or_create(key, hash, now_ms)
     }
 
     /// Shows at least `count` keys from `cursor` on, expired ones included; see [`Table::scan`].
@@ -494,3 +516,4 @@ collection!(List, |_| List::new());
 collection!(Set, |_| Set::new());
 collection!(Hash, |_| Hash::new());
 collection!(SortedSet, |_| SortedSet::new());
+collection!(Stream, |_| Stream::new());

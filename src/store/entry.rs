@@ -25,6 +25,7 @@ use super::hash::Hash;
 use super::list::List;
 use super::set::Set;
 use super::sorted_set::SortedSet;
+use super::stream::Stream;
 use super::value::{Kind, Text, Value, ValueMut, ValueRef};
 use crate::limits::STORE_INLINE_BYTES_MAX;
 
@@ -63,6 +64,7 @@ impl EntryBox {
             Value::Set(set) => (Encoding::Set, expose(set)),
             Value::Hash(hash) => (Encoding::Hash, expose(hash)),
             Value::SortedSet(set) => (Encoding::SortedSet, expose(set)),
+            Value::Stream(stream) => (Encoding::Stream, expose(stream)),
         };
         EntryBox(Raw::build(key, expires_ms, encoding, &word.to_ne_bytes()))
     }
@@ -159,6 +161,7 @@ impl<'a> Entry<'a> {
             Encoding::Set => ValueRef::Set(self.raw.boxed::<Set>(header)),
             Encoding::Hash => ValueRef::Hash(self.raw.boxed::<Hash>(header)),
             Encoding::SortedSet => ValueRef::SortedSet(self.raw.boxed::<SortedSet>(header)),
+            Encoding::Stream => ValueRef::Stream(self.raw.boxed::<Stream>(header)),
         }
     }
 
@@ -240,6 +243,7 @@ impl<'a> EntryMut<'a> {
             Encoding::Set => ValueMut::Set(raw.boxed_mut(header)),
             Encoding::Hash => ValueMut::Hash(raw.boxed_mut(header)),
             Encoding::SortedSet => ValueMut::SortedSet(raw.boxed_mut(header)),
+            Encoding::Stream => ValueMut::Stream(raw.boxed_mut(header)),
             _ => ValueMut::Other,
         }
     }

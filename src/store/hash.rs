@@ -307,7 +307,7 @@ mod tests {
     fn the_form_follows_redis_thresholds() {
         let (hasher, redis) = (Hasher::seeded(1), &thresholds::REDIS);
         for (fields, value_bytes, encoding) in
-            [(128, 64, "listpack"), (129, 1, "hashtable"), (1, 65, "hashtable")]
+            [(512, 64, "listpack"), (513, 1, "hashtable"), (1, 65, "hashtable")]
         {
             let mut hash = Hash::new();
             for number in 0..fields {

@@ -41,6 +41,7 @@ pub mod set;
 pub mod shared;
 pub mod sorted_set;
 pub mod statistics;
+pub mod stream;
 pub mod table;
 pub mod thresholds;
 pub mod transaction;

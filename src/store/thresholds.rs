@@ -54,7 +54,7 @@ pub const REDIS: Thresholds = Thresholds {
     set_integers: 512,
     set_entries: 128,
     set_value_bytes: 64,
-    hash_entries: 128,
+    hash_entries: 512,
     hash_value_bytes: 64,
     sorted_set_entries: 128,
     sorted_set_value_bytes: 64,

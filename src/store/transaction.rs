@@ -181,6 +181,8 @@ fn exists(keyspace: &mut Keyspace, database: u8, key: &[u8], now_ms: u64) -> boo
 fn written(row: &Command, args: Args<'_>) -> Vec<usize> {
     let mut keys = keys(row, args).unwrap_or_default();
     match row.name {
+        // As in Redis, what happens to groups isn't a change of the key.
+        name if row.group == "stream" && !matches!(name, "xadd" | "xdel" | "xtrim") => keys.clear(),
         "copy" => drop(keys.drain(..1)),
         name if name.ends_with("store") || name == "bitop" => keys.truncate(1),
         _ => {}

@@ -7,6 +7,7 @@ use super::hash::Hash;
 use super::list::List;
 use super::set::Set;
 use super::sorted_set::SortedSet;
+use super::stream::Stream;
 
 /// A type of value, in Redis's sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,7 @@ pub enum Kind {
     Set,
     Hash,
     SortedSet,
+    Stream,
 }
 
 impl Kind {
@@ -27,6 +29,7 @@ impl Kind {
             Kind::Set => "set",
             Kind::Hash => "hash",
             Kind::SortedSet => "zset",
+            Kind::Stream => "stream",
         }
     }
 }
@@ -43,6 +46,7 @@ pub enum Value {
     Set(Box<Set>),
     Hash(Box<Hash>),
     SortedSet(Box<SortedSet>),
+    Stream(Box<Stream>),
 }
 
 impl Value {
@@ -56,13 +60,15 @@ impl Value {
             Value::Set(set) => ValueRef::Set(set),
             Value::Hash(hash) => ValueRef::Hash(hash),
             Value::SortedSet(set) => ValueRef::SortedSet(set),
+            Value::Stream(stream) => ValueRef::Stream(stream),
         }
     }
 
     /// Whether it is a collection without elements.
     pub fn is_empty(&self) -> bool {
         match self {
-            Value::Nothing | Value::String(_) | Value::Integer(_) => false,
+            // A stream stays when it has no entries.
+            Value::Nothing | Value::String(_) | Value::Integer(_) | Value::Stream(_) => false,
             Value::List(list) => list.is_empty(),
             Value::Set(set) => set.is_empty(),
             Value::Hash(hash) => hash.is_empty(),
@@ -93,6 +99,7 @@ pub enum ValueRef<'a> {
     Set(&'a Set),
     Hash(&'a Hash),
     SortedSet(&'a SortedSet),
+    Stream(&'a Stream),
 }
 
 impl<'a> ValueRef<'a> {
@@ -104,6 +111,7 @@ impl<'a> ValueRef<'a> {
             ValueRef::Set(_) => Kind::Set,
             ValueRef::Hash(_) => Kind::Hash,
             ValueRef::SortedSet(_) => Kind::SortedSet,
+            ValueRef::Stream(_) => Kind::Stream,
         }
     }
 
@@ -128,6 +136,7 @@ impl<'a> ValueRef<'a> {
             ValueRef::Set(set) => set.len() > ELEMENTS,
             ValueRef::Hash(hash) => hash.len() > ELEMENTS,
             ValueRef::SortedSet(set) => set.len() > ELEMENTS,
+            ValueRef::Stream(stream) => stream.is_big(),
         }
     }
 
@@ -140,6 +149,7 @@ impl<'a> ValueRef<'a> {
             ValueRef::Set(set) => size_of::<Set>() + set.memory_bytes(),
             ValueRef::Hash(hash) => size_of::<Hash>() + hash.memory_bytes(),
             ValueRef::SortedSet(set) => size_of::<SortedSet>() + set.memory_bytes(),
+            ValueRef::Stream(stream) => size_of::<Stream>() + stream.memory_bytes(),
         }
     }
 
@@ -153,6 +163,7 @@ impl<'a> ValueRef<'a> {
             ValueRef::Set(set) => Value::Set(Box::new(set.clone())),
             ValueRef::Hash(hash) => Value::Hash(Box::new(hash.clone())),
             ValueRef::SortedSet(set) => Value::SortedSet(Box::new(set.clone())),
+            ValueRef::Stream(stream) => Value::Stream(Box::new(stream.clone())),
         }
     }
 }
@@ -166,6 +177,7 @@ pub enum ValueMut<'a> {
     Set(&'a mut Set),
     Hash(&'a mut Hash),
     SortedSet(&'a mut SortedSet),
+    Stream(&'a mut Stream),
 }
 
 /// The bytes of a string value; numbers are printed here, without allocating.

@@ -160,6 +160,39 @@ const TEMPLATES: &[&str] = &[
     "ZINTERCARD 2 {z} {z} [LIMIT {c}]",
     "ZRANDMEMBER {z} [{i} [WITHSCORES]]",
     "ZSCAN {z} 0 [MATCH {p}] [COUNT {c}]",
+    // Streams
+    "XADD {t} {new} {v} {v}",
+    "XADD {t} {new} ({v} {v})+",
+    "XADD {t} [NOMKSTREAM] [MAXLEN [~|=] {c}|MINID [~|=] {id}] [LIMIT {c}] {new} a {v} b {n}",
+    "XLEN {t}",
+    "XRANGE {t} {end} {end} [COUNT {c}]",
+    "XREVRANGE {t} {end} {end} [COUNT {c}]",
+    "XDEL {t} {id}+",
+    "XTRIM {t} MAXLEN [~|=] {c} [LIMIT {c}]",
+    "XTRIM {t} MINID [~|=] {id} [LIMIT {c}]",
+    "XSETID {t} {new} [ENTRIESADDED {c}] [MAXDELETEDID {id}]",
+    "XREAD [COUNT {c}] STREAMS {t} ({id}|$|0)",
+    "XREAD [COUNT {c}] STREAMS {t} {t} {id} {id}",
+    "XGROUP CREATE {t} {g} ({id}|$|0) [MKSTREAM] [ENTRIESREAD {i}]",
+    "XGROUP CREATE {t} {g} ({id}|$|0) MKSTREAM",
+    "XGROUP CREATECONSUMER {t} {g} {g}",
+    "XGROUP DELCONSUMER {t} {g} {g}",
+    "XGROUP DESTROY {t} {g}",
+    "XGROUP SETID {t} {g} ({id}|$) [ENTRIESREAD {i}]",
+    "XGROUP (HELP|NOTHING {t} {g})",
+    "XREADGROUP GROUP {g} {g} [COUNT {c}] [NOACK] STREAMS {t} >",
+    "XREADGROUP GROUP {g} {g} [COUNT {c}] STREAMS {t} >",
+    "XREADGROUP GROUP {g} {g} [COUNT {c}] [NOACK] STREAMS {t} ({id}|0)",
+    "XREADGROUP GROUP {g} {g} [COUNT {c}] STREAMS {t} {t} > (>|0)",
+    "XACK {t} {g} {id}+",
+    "XPENDING {t} {g}",
+    "XPENDING {t} {g} [IDLE (0|1000000)] {end} {end} {c} [{g}]",
+    "XCLAIM {t} {g} {g} (0|1000000) {id}+ [IDLE {ms}|TIME {n}] [RETRYCOUNT {n}] [FORCE] [JUSTID] [LASTID {id}]",
+    "XAUTOCLAIM {t} {g} {g} (0|1000000) {end} [COUNT {c}] [JUSTID]",
+    "XINFO STREAM {t} [FULL [COUNT {i}]]",
+    "XINFO GROUPS {t}",
+    "XINFO CONSUMERS {t} {g}",
+    "XINFO (HELP|NOTHING {t})",
     // Connection and server
     "PING [{v}]",
     "ECHO {v}",
@@ -227,13 +260,9 @@ const NOT_QUEUED: &[&str] = &[
     "HRANDFIELD",
     "ZRANDMEMBER",
     "RANDOMKEY",
-    "TTL",
-    "PTTL",
-    "EXPIRETIME",
-    "PEXPIRETIME",
-    "CONFIG",
-    "OBJECT",
-    "HELLO",
+    "XREADGROUP",
+    "XCLAIM",
+    "XAUTOCLAIM",
 ];
 
 /// Random commands from a seed.
@@ -242,6 +271,8 @@ pub struct Generator {
     templates: Vec<&'static str>,
     /// Between MULTI and EXEC only what doesn't depend on chance or the clock is asked for.
     queueing: bool,
+    /// The time of the last id of a stream's entry.
+    newest_id: usize,
     /// Commands that have templates and aren't known.
     pub skipped: Vec<&'static str>,
 }
@@ -260,7 +291,13 @@ impl Generator {
             TEMPLATES.iter().copied().partition(|template| usable(template));
         let mut skipped: Vec<&str> = others.iter().map(name).collect();
         skipped.dedup();
-        Generator { state: seed ^ 0x5851_f42d_4c95_7f2d, templates, queueing: false, skipped }
+        Generator {
+            state: seed ^ 0x5851_f42d_4c95_7f2d,
+            templates,
+            queueing: false,
+            newest_id: 50,
+            skipped,
+        }
     }
 
     /// How many templates there are.
@@ -276,7 +313,6 @@ impl Generator {
         if self.queueing && (NOT_QUEUED.contains(&name) || name.ends_with("SCAN")) {
             return self.next();
         }
-        self.queueing = (self.queueing && !matches!(name, "EXEC" | "DISCARD")) || name == "MULTI";
         let mut words = Vec::new();
         self.expand(template.as_bytes(), &mut words);
         // 7.4 lets ZRANK have one word more, which would make transactions differ.
@@ -292,6 +328,9 @@ impl Generator {
             }
             _ => {}
         }
+        // A DISCARD with too many words discards nothing, an EXEC does.
+        let ends = name == "EXEC" || (name == "DISCARD" && words.len() == 1);
+        self.queueing = (self.queueing && !ends) || name == "MULTI";
         words
     }
 
@@ -341,11 +380,11 @@ impl Generator {
 
     fn word(&mut self, kind: &[u8]) -> Vec<u8> {
         match kind {
-            b"k" => self.key(b"slhzk"),
+            b"k" => self.key(b"slhzkt"),
             // Members of these keys have the same score, so that ranges by name mean something.
             b"y" => self.key(kind),
-            b"l" | b"s" | b"h" | b"z" => match self.below(30) {
-                0 => self.key(b"slhzk"),
+            b"l" | b"s" | b"h" | b"z" | b"t" => match self.below(30) {
+                0 => self.key(b"slhzkt"),
                 _ => self.key(kind),
             },
             b"v" => self.value(),
@@ -366,9 +405,41 @@ impl Generator {
             b"atms" => (4_000_000_000_000 + self.below(1_000_000)).to_string().into_bytes(),
             b"p" => self.choose(&[b"*", b"k?", b"[a-l]*", b"*1*", b"\\k*", b"[^k]*", b"nothing"]),
             b"b" => self.choose(&[b"-inf", b"+inf", b"0", b"(1", b"2.5", b"-3", b"(7", b"10"]),
+            b"new" => self.new_id(),
+            b"id" => self.id(),
+            b"end" => match self.below(4) {
+                0 => b"-".to_vec(),
+                1 => b"+".to_vec(),
+                2 => [b"(".to_vec(), self.id()].concat(),
+                _ => self.id(),
+            },
+            b"g" => self.choose(&[b"g1", b"g2"]),
             b"x" => self.choose(&[b"-", b"+", b"[a", b"(b", b"[c", b"(1", b"[zz", b"bad"]),
             _ => unreachable!("every kind of word is listed"),
         }
+    }
+
+    /// Mostly above all ids before.
+    fn new_id(&mut self) -> Vec<u8> {
+        if self.below(12) == 0 {
+            return self.id();
+        }
+        self.newest_id += self.below(3);
+        let (ms, seq) = (self.newest_id, self.below(5));
+        match self.below(6) {
+            0 => format!("{ms}-*"),
+            1 => ms.to_string(),
+            _ => format!("{ms}-{seq}"),
+        }
+        .into_bytes()
+    }
+
+    fn id(&mut self) -> Vec<u8> {
+        let ms = self.newest_id.saturating_sub(self.below(40));
+        if self.below(3) == 0 {
+            return ms.to_string().into_bytes();
+        }
+        format!("{ms}-{}", self.below(5)).into_bytes()
     }
 
     fn choose(&mut self, words: &[&[u8]]) -> Vec<u8> {

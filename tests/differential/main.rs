@@ -31,14 +31,16 @@ fn replies_are_those_of_redis() {
     }
     let mut differences = Vec::new();
     let mut recent: Vec<String> = Vec::new();
+    let mut queued = Vec::new();
     for index in 0..commands {
         if index == commands / 2 {
+            queued.clear();
             exchange(&mut ours, &mut judge, &[b"DISCARD".to_vec()]);
             exchange(&mut ours, &mut judge, &[b"HELLO".to_vec(), b"3".to_vec()]);
         }
         let command = generator.next();
         recent.push(show(&command));
-        if let Err(difference) = step(&mut ours, &mut judge, &command) {
+        if let Err(difference) = step(&mut ours, &mut judge, &command, &mut queued) {
             let before = recent[recent.len().saturating_sub(12)..].join("\n    ");
             differences.push(format!("{difference}\n  after\n    {before}"));
             recent.clear();
@@ -58,7 +60,12 @@ fn replies_are_those_of_redis() {
 }
 
 /// Runs one command on both sides and compares; some commands choose by chance, so the judge is made to follow.
-fn step(ours: &mut Ours, judge: &mut Judge, command: &[Vec<u8>]) -> Result<(), String> {
+fn step(
+    ours: &mut Ours,
+    judge: &mut Judge,
+    command: &[Vec<u8>],
+    queued: &mut Vec<Vec<Vec<u8>>>,
+) -> Result<(), String> {
     if let Some(cursor_at) = generate::cursor_index(command) {
         return scan(ours, judge, command, cursor_at);
     }
@@ -70,7 +77,19 @@ fn step(ours: &mut Ours, judge: &mut Judge, command: &[Vec<u8>]) -> Result<(), S
         }
         None => judge.run(command),
     };
-    compare::same(command, &mine, &theirs)
+    for instead in compare::consumers(command, &mine) {
+        judge.run(&instead);
+    }
+    let result = match command[0].as_slice() {
+        b"EXEC" => compare::same_transaction(queued, &mine, &theirs),
+        _ => compare::same(command, &mine, &theirs),
+    };
+    match (command[0].as_slice(), mine.as_slice()) {
+        (_, b"+QUEUED\r\n") => queued.push(command.to_vec()),
+        (b"EXEC" | b"DISCARD" | b"MULTI", _) => queued.clear(),
+        _ => {}
+    }
+    result
 }
 
 /// Walks a whole scan on both sides; order and cursors are the servers' own affair.

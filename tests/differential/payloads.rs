@@ -35,6 +35,43 @@ const CASES: &[Case] = &[
         },
         read: &["ZRANGE", "k", "0", "-1", "WITHSCORES"],
     },
+    Case {
+        make: |count| {
+            let mut all = pushes("XADD k", count, |i| {
+                let field = if i.is_multiple_of(9) { text(i) } else { b"field".to_vec() };
+                vec![format!("{}-1", i + 1).into(), field, blob(i % 70)]
+            });
+            all.extend(
+                ["XGROUP CREATE k g 0 ENTRIESREAD 3", "XREADGROUP GROUP g me COUNT 5 STREAMS k >"]
+                    .map(|line| words(line, vec![])),
+            );
+            all.extend(
+                ["XDEL k 1-1 50-1 51-1", "XGROUP CREATE k h $"].map(|line| words(line, vec![])),
+            );
+            all
+        },
+        read: &["XRANGE", "k", "-", "+"],
+    },
+    Case {
+        make: |_| vec![words("XGROUP CREATE k g $ MKSTREAM", vec![])],
+        read: &["XINFO", "STREAM", "k"],
+    },
+    Case {
+        make: |count| {
+            let mut all =
+                pushes("XADD k", count, |i| vec![format!("{}-1", i + 1).into(), text(i), text(i)]);
+            all.extend(
+                [
+                    "XGROUP CREATE k g 0",
+                    "XREADGROUP GROUP g me COUNT 5 STREAMS k >",
+                    "XCLAIM k g you 0 2-1 JUSTID",
+                ]
+                .map(|line| words(line, vec![])),
+            );
+            all
+        },
+        read: &["XPENDING", "k", "g"],
+    },
 ];
 
 fn words(start: &str, rest: Vec<Vec<u8>>) -> Vec<Vec<u8>> {

@@ -241,3 +241,52 @@ fn a_transaction_that_writes_waits_for_the_pause() {
         ("a exec", "*1 +OK", ""),
     ]);
 }
+
+#[test]
+fn readers_of_streams() {
+    check(&[
+        ("a xread block 0 streams s $", "", ""),
+        ("b xread block 0 count 1 streams t s 0 0", "", ""),
+        (
+            "c xadd s 1-1 f v",
+            "$3 1-1",
+            "a: *1 *2 $1 s *1 *2 $3 1-1 *2 $1 f $1 v / b: *1 *2 $1 s *1 *2 $3 1-1 *2 $1 f $1 v",
+        ),
+        ("a xread block 0 streams s $", "", ""),
+        ("c xread block 0 streams s 9", "", ""),
+        ("b xadd s 2-1 f w", "$3 2-1", "a: *1 *2 $1 s *1 *2 $3 2-1 *2 $1 f $1 w"),
+        ("b del s", ":1", ""),
+        ("b xadd s 9-1 f x", "$3 9-1", "c: *1 *2 $1 s *1 *2 $3 9-1 *2 $1 f $1 x"),
+        ("a xread block x streams s $", "-ERR timeout is not an integer or out of range", ""),
+        ("a xread block -1 streams s $", "-ERR timeout is negative", ""),
+        ("a multi", "+OK", ""),
+        ("a xread block 0 streams s $", "+QUEUED", ""),
+        ("a exec", "*1 *-1", ""),
+    ]);
+}
+
+#[test]
+fn consumers_of_groups() {
+    let no_group = "-NOGROUP No such key 's' or consumer group 'g' in XREADGROUP with GROUP option";
+    check(&[
+        ("c xgroup create s g $ mkstream", "+OK", ""),
+        ("a xreadgroup group g me block 0 streams s >", "", ""),
+        ("b xreadgroup group g you block 0 streams s >", "", ""),
+        ("c xadd s 1-1 f v", "$3 1-1", "a: *1 *2 $1 s *1 *2 $3 1-1 *2 $1 f $1 v"),
+        ("c xadd s 2-1 f w", "$3 2-1", "b: *1 *2 $1 s *1 *2 $3 2-1 *2 $1 f $1 w"),
+        ("c xpending s g - + 9 you", "*1 *4 $3 2-1 $3 you :0 :1", ""),
+        ("a xreadgroup group g me block 0 streams s 0", "*1 *2 $1 s *1 *2 $3 1-1 *2 $1 f $1 v", ""),
+        ("a xreadgroup group g me block 0 streams s >", "", ""),
+        ("c xgroup destroy s g", ":1", &format!("a: {no_group}")),
+        ("c xgroup create s g $", "+OK", ""),
+        ("a xreadgroup group g me block 0 streams s >", "", ""),
+        ("c del s", ":1", &format!("a: {no_group}")),
+        ("c xgroup create s g $ mkstream", "+OK", ""),
+        ("a xreadgroup group g me block 0 streams s >", "", ""),
+        (
+            "c set s v",
+            "+OK",
+            "a: -WRONGTYPE Operation against a key holding the wrong kind of value",
+        ),
+    ]);
+}

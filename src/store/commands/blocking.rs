@@ -56,7 +56,7 @@ pub(super) fn timeout(text: &[u8]) -> Result<Option<u64>, CommandError> {
     bounded(ms as i64)
 }
 
-fn milliseconds(text: &[u8]) -> Result<Option<u64>, CommandError> {
+pub(super) fn milliseconds(text: &[u8]) -> Result<Option<u64>, CommandError> {
     bounded(
         parse_integer(text)
             .ok_or(CommandError::Text("ERR timeout is not an integer or out of range"))?,

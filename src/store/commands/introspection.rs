@@ -141,7 +141,7 @@ fn getkeys(call: &mut Call<'_>) -> CommandResult {
     if !row.takes(args.len()) {
         return Err(CommandError::Text("ERR Invalid number of arguments specified for command"));
     }
-    if row.keys.first == 0 && key_count_index(row).is_none() {
+    if row.keys.first == 0 && !is_movable(row) {
         return Err(CommandError::Text("ERR The command has no key arguments"));
     }
     let keys = keys(row, args)
@@ -159,12 +159,21 @@ pub(in crate::store) fn keys(row: &Command, args: Args<'_>) -> Option<Vec<usize>
         let last = count_at.checked_add(count).filter(|last| *last < args.len())?;
         return Some((count_at + 1..=last).collect());
     }
+    if matches!(row.name, "xread" | "xreadgroup") {
+        let (first, count) = super::stream_read::stream_keys(args)?;
+        return Some((first..first + count).collect());
+    }
     let Keys { first, last, step } = row.keys;
     if first == 0 {
         return None;
     }
     let last = if last < 0 { args.len() as i64 + i64::from(last) } else { i64::from(last) };
     Some((first as usize..=last.max(0) as usize).step_by(step as usize).collect())
+}
+
+/// Whether the arguments say where the keys are.
+fn is_movable(row: &Command) -> bool {
+    key_count_index(row).is_some() || matches!(row.name, "xread" | "xreadgroup")
 }
 
 /// What C's `atoi` reads; Redis looks for keys before it checks the number.
@@ -199,7 +208,7 @@ fn find(name: &[u8]) -> Option<CommandId> {
 /// One command as COMMAND and COMMAND INFO describe it.
 fn detail(reply: &mut Reply<'_>, id: CommandId) {
     let row = table().row(id);
-    let movable = key_count_index(row).is_some();
+    let movable = is_movable(row);
     reply.array(10);
     reply.bulk(table().full_name(id).as_bytes());
     reply.integer(i64::from(row.arity));

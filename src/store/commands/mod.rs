@@ -28,6 +28,11 @@ pub mod set_algebra;
 pub mod sorted_set;
 pub mod sorted_set_algebra;
 pub mod sorted_set_range;
+pub mod stream;
+mod stream_claim;
+mod stream_group;
+mod stream_info;
+pub(super) mod stream_read;
 pub mod string;
 mod string_edit;
 mod table;
@@ -60,6 +65,11 @@ const GROUPS: &[&[Command]] = &[
     sorted_set::COMMANDS,
     sorted_set_algebra::COMMANDS,
     sorted_set_range::COMMANDS,
+    stream::COMMANDS,
+    stream_claim::COMMANDS,
+    stream_group::COMMANDS,
+    stream_info::COMMANDS,
+    stream_read::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,
 ];

@@ -68,6 +68,7 @@ fn encoding_name(entry: Entry<'_>, _access: &AccessClock) -> &'static str {
         ValueRef::Set(set) => set.encoding(),
         ValueRef::Hash(hash) => hash.encoding(),
         ValueRef::SortedSet(set) => set.encoding(),
+        ValueRef::Stream(_) => "stream",
     }
 }
 

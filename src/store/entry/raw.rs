@@ -32,6 +32,7 @@ pub enum Encoding {
     Set,
     Hash,
     SortedSet,
+    Stream,
 }
 
 /// The first word of an entry, taken apart: 4 bits of encoding, 4 of flags, 24 of clock, 16 each for the lengths.
@@ -86,6 +87,7 @@ impl Encoding {
             5 => Encoding::Set,
             6 => Encoding::Hash,
             7 => Encoding::SortedSet,
+            8 => Encoding::Stream,
             _ => Encoding::Nothing,
         }
     }
@@ -104,6 +106,7 @@ impl Encoding {
             Encoding::Set => Kind::Set,
             Encoding::Hash => Kind::Hash,
             Encoding::SortedSet => Kind::SortedSet,
+            Encoding::Stream => Kind::Stream,
         }
     }
 }
@@ -301,6 +304,7 @@ impl Raw {
             Encoding::Set => Value::Set(self.unbox(header)),
             Encoding::Hash => Value::Hash(self.unbox(header)),
             Encoding::SortedSet => Value::SortedSet(self.unbox(header)),
+            Encoding::Stream => Value::Stream(self.unbox(header)),
         }
     }
 

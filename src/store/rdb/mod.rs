@@ -19,6 +19,7 @@ mod lzf;
 mod output;
 mod packs;
 mod read;
+mod stream;
 mod write;
 
 pub use input::{Input, Length};
@@ -49,10 +50,13 @@ pub mod kind {
     pub const SORTED_SET_ZIPLIST: u8 = 12;
     pub const HASH_ZIPLIST: u8 = 13;
     pub const LIST_ZIPLISTS: u8 = 14;
+    pub const STREAM: u8 = 15;
     pub const HASH_LISTPACK: u8 = 16;
     pub const SORTED_SET_LISTPACK: u8 = 17;
     pub const LIST_LISTPACKS: u8 = 18;
+    pub const STREAM_2: u8 = 19;
     pub const SET_LISTPACK: u8 = 20;
+    pub const STREAM_3: u8 = 21;
 }
 
 /// Why bytes aren't a value.

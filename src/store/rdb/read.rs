@@ -2,6 +2,7 @@
 
 use super::input::Input;
 use super::packs::{Elements, intset, listpack, ziplist, zipmap};
+use super::stream::read_stream;
 use super::{Damage, kind};
 use crate::store::Hasher;
 use crate::store::element::Element;
@@ -48,6 +49,9 @@ pub fn read_value(input: &mut Input<'_>, builder: &Builder<'_>) -> Result<Value,
         | kind::SORTED_SET_ZIPLIST
         | kind::SORTED_SET_LISTPACK => {
             Value::SortedSet(Box::new(sorted_set(kind, input, builder)?))
+        }
+        kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => {
+            Value::Stream(Box::new(read_stream(kind, input)?))
         }
         unknown => return Err(Damage::UnknownType(unknown)),
     };

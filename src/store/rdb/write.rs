@@ -2,6 +2,7 @@
 
 use super::kind;
 use super::output::{listpack, number, string};
+use super::stream::write_stream;
 use crate::store::element::Element;
 use crate::store::hash::Hash;
 use crate::store::list::List;
@@ -33,6 +34,7 @@ pub fn type_of(value: ValueRef<'_>) -> u8 {
         ValueRef::Hash(_) => kind::HASH,
         ValueRef::SortedSet(set) if set.is_packed() => kind::SORTED_SET_LISTPACK,
         ValueRef::SortedSet(_) => kind::SORTED_SET,
+        ValueRef::Stream(_) => kind::STREAM_2,
     }
 }
 
@@ -46,6 +48,7 @@ pub fn write_value(out: &mut Vec<u8>, value: ValueRef<'_>) {
         ValueRef::Set(set) => write_set(out, set),
         ValueRef::Hash(hash) => write_hash(out, hash),
         ValueRef::SortedSet(set) => write_sorted_set(out, set),
+        ValueRef::Stream(stream) => write_stream(out, stream),
     }
 }
 
