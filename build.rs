@@ -5,9 +5,9 @@
 //! reads it, as a global `CFLAGS` would be.
 //!
 //! LuaJIT's pattern matcher is C code, where no hook is looked at: `("a"):rep(30):find(("a*"):rep(30) .. "b")` would hold
-//! its worker for years. So each step of the matcher counts as an instruction of an armed count hook does; when the
-//! count runs out the match ends with "pattern too complex", and the hook comes with the next instruction. The compiler
-//! is called through a script that makes this one change in the copy of the source that is about to be compiled.
+//! its worker for years. So each step of the matcher counts as an instruction of an armed count hook does, and calls it for
+//! the matcher's caller when the count has run out. The compiler is called through a script that makes this one change in
+//! the copy of the source that is about to be compiled.
 
 #![allow(
     unsafe_code,
@@ -19,8 +19,16 @@ use std::path::Path;
 
 /// The matcher's only check, once in LuaJIT's `lib_string.c`, and what it becomes.
 const MATCHER_CHECK: &str = "if (++ms->depth > LJ_MAX_XLEVEL)";
-const MATCHER_CHECK_COUNTED: &str = "if (++ms->depth > LJ_MAX_XLEVEL || \
-  ((G(ms->L)->hookmask \\& LUA_MASKCOUNT) \\&\\& G(ms->L)->hookcount-- <= 1 \\&\\& (G(ms->L)->hookcount = 1)))";
+const MATCHER_CHECK_COUNTED: &str = "\
+  if ((G(ms->L)->hookmask \\& LUA_MASKCOUNT) \\&\\& --G(ms->L)->hookcount <= 0) { \
+    lua_Debug ar; \
+    G(ms->L)->hookcount = G(ms->L)->hookcstart; \
+    if (G(ms->L)->hookf \\&\\& lua_getstack(ms->L, 1, \\&ar)) { \
+      ar.event = LUA_HOOKCOUNT; \
+      G(ms->L)->hookf(ms->L, \\&ar); \
+    } \
+  } \
+  if (++ms->depth > LJ_MAX_XLEVEL)";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
