@@ -40,6 +40,28 @@ pub const HTTP_FIELDS_MAX: usize = 100;
 pub const HTTP_CHUNK_EXTENSION_BYTES_MAX: usize = 4 * 1024;
 /// Trailers of one HTTP body, all together.
 pub const HTTP_TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// Requests of one HTTP connection whose answers aren't complete; no more are read.
+pub const HTTP_PIPELINE_MAX: usize = 64;
+/// A request's body, unless the runtime says otherwise.
+pub const HTTP_BODY_BYTES: usize = 1024 * 1024;
+/// The largest that a runtime may ask for.
+pub const HTTP_BODY_BYTES_MAX: usize = 1024 * 1024 * 1024;
+/// What is read and dropped of a body that nobody wants, before the connection is closed instead.
+pub const HTTP_DROP_BYTES_MAX: u64 = 256 * 1024;
+/// One piece of a body that a handler reads.
+pub const HTTP_PIECE_BYTES: usize = 64 * 1024;
+/// Routes of a server.
+pub const HTTP_ROUTES_MAX: usize = 10_000;
+/// Names in a route's pattern.
+pub const HTTP_ROUTE_PARTS_MAX: usize = 8;
+/// How long an HTTP connection may be idle between requests, in milliseconds.
+pub const HTTP_IDLE_MS: u64 = 60_000;
+/// How often the progress of a request's body is looked at, in milliseconds.
+pub const HTTP_BODY_CHECK_MS: u64 = 10_000;
+/// What must have come of a body in that time.
+pub const HTTP_BODY_CHECK_BYTES: u64 = 10 * 1024;
+/// How long an HTTP peer may take none of its answer, in milliseconds.
+pub const HTTP_WRITE_STALL_MS: u64 = 30_000;
 /// How long the head of an HTTP request may take, in milliseconds.
 pub const HTTP_HEAD_MS: u64 = 10_000;
 /// Pending connections of a listening socket (the kernel caps it at `net.core.somaxconn`).

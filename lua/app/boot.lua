@@ -26,6 +26,7 @@ sk.table_new, sk.table_clear = require "table.new", require "table.clear"
 
 ffi.cdef [[
 typedef struct { const char *bytes; double id; uint32_t len, slot, code, arg; } sk_event;
+typedef struct { uint32_t number, text; } sk_request;
 typedef struct { uint32_t in_user, killing; } sk_control;
 typedef struct { const char *bytes; double number; uint32_t len, kind; } sk_answer;
 ]]
@@ -46,6 +47,8 @@ sk.leaf = {
   timer = pointer("void (*)(void *, double, double)", raw.timer),
   cancel_timer = pointer("void (*)(void *, double)", raw.cancel_timer),
   route = pointer("void (*)(void *, double, uint32_t, double, const char *, size_t)", raw.route),
+  http = pointer("void (*)(void *, double, uint32_t, uint32_t, uint32_t, const char *, size_t, const char *, size_t, "
+    .. "double)", raw.http),
   stop_ended = pointer("void (*)(void *, uint32_t)", raw.stop_ended),
   argument = pointer("void (*)(void *, const char *, size_t)", raw.argument),
   execute = pointer("void (*)(void *, uint32_t, sk_answer *)", raw.execute),
@@ -56,4 +59,5 @@ sk.answer = ffi.new "sk_answer"
 -- The connection and timer ids are doubles: a 52-bit id is exact, and no cdata is boxed.
 sk.MESSAGE, sk.OPEN, sk.CLOSE, sk.ADOPT, sk.ROUTE, sk.START, sk.STOP = 0, 1, 2, 3, 4, 5, 6
 sk.TIMER, sk.ANSWER, sk.EVALUATE, sk.COMPLETE, sk.CANCEL, sk.COMMAND = 7, 8, 9, 10, 11, 12
-sk.KINDS = 16
+sk.REQUEST, sk.BODY, sk.VISIT = 13, 14, 15
+sk.KINDS = 32

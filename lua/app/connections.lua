@@ -131,7 +131,7 @@ end
 function sk.join(runtime, event, ip)
   local slot, id = event.slot, event.id
   local record = records[slot]
-  if not record or record.id ~= id then
+  if not record or record.id ~= id or record.is_http then
     record = new_record(id, slot, runtime)
   end
   ip = ip or str(event.bytes, event.len)
@@ -159,7 +159,9 @@ end
 
 --- Everything about a closed connection is done.
 function sk.forget(record)
-  record_of[record.object] = nil
+  if record.object then
+    record_of[record.object] = nil
+  end
 end
 
 --- The record that an argument names: an id or a connection object of this app; nil if it is closed.
@@ -170,7 +172,7 @@ function sk.record_named(name, value, level)
       return nil
     end
     record = records[floor(value / 0x1000000) % 0x100000]
-    if record and record.id ~= value then
+    if record and (record.id ~= value or record.is_http) then
       record = nil
     end
   else

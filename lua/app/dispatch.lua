@@ -177,6 +177,11 @@ function sk.begin_wait(name, level)
   return task
 end
 
+--- Whether the running code may wait.
+function sk.can_wait()
+  return current ~= nil and isyieldable() and not blocked[running()]
+end
+
 local function woken(first, ...)
   if first == CANCEL then
     error(CANCELLED, 0)
@@ -261,6 +266,8 @@ function sk.finish(me)
       local item = box[index]
       if item == true then
         sk.disconnected(record)
+      elseif type(item) == "table" then
+        sk.serve_later(record, item)
       else
         local runtime = record.runtime
         call(record, "on_message", runtime, nil, runtime.on_message, record.object, item)

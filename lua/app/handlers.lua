@@ -10,7 +10,7 @@ local DEFAULT, INDEX, NAME, REFUSED = 0, 1, 2, 3
 --- Runs `on_disconnect` of a connection that is gone; from a loop's body.
 local function disconnected(record)
   local runtime = record.runtime
-  local handler = runtime and runtime.handlers.on_disconnect
+  local handler = runtime and not record.is_http and runtime.handlers.on_disconnect
   if handler then
     call(record, "on_disconnect", runtime, nil, handler, record.object)
   end
@@ -140,6 +140,27 @@ call_event[sk.ANSWER] = function(_, event)
     sk.wake(task, value)
   else
     sk.wake(task, nil, value)
+  end
+end
+
+--- A connection that speaks HTTP: its requests are events, itself is none.
+call_event[sk.VISIT] = function(loop, event)
+  local ip = str(event.bytes, event.len)
+  records[event.slot] = { id = event.id, slot = event.slot, runtime = loop.runtime, is_http = true, ip = ip,
+    port = event.arg }
+end
+
+--- A piece of a body for the handler that waits for it.
+call_event[sk.BODY] = function(_, event)
+  local task, arg = sk.waits[event.id], event.arg
+  if not task then
+    return
+  elseif arg == 0 then
+    sk.wake(task, str(event.bytes, event.len))
+  elseif arg == 1 then
+    sk.wake(task, nil)
+  else
+    sk.wake(task, nil, sk.no("broken", "the body can't be read on"))
   end
 end
 

@@ -7,9 +7,10 @@ local sk, loop = ...
 local events, control, records = sk.events, sk.control, sk.records
 local on_message, runtime = loop.on_message, loop.runtime
 local handler_error, failed, finish, other = sk.handler_error, sk.failed, sk.finish, sk.other
-local placeholder, run_job = sk.placeholder, sk.run_job
+local placeholder, run_job, new_request, answer = sk.placeholder, sk.run_job, sk.new_request, sk.answer
 local running, yield, xpcall, str = coroutine.running, coroutine.yield, xpcall, ffi.string
 local KINDS = sk.KINDS
+local REQUEST = sk.REQUEST
 local base = loop.index * KINDS -- the code of a message here, as `sk.MESSAGE` is 0
 
 local at, count = 0, 0
@@ -53,6 +54,28 @@ local function message(me, event)
   return loop.owner ~= me
 end
 
+local function request(me, event)
+  local req, record = new_request(runtime, event)
+  if record.parked then
+    local box = record.box
+    if not box then
+      box = {}
+      record.box = box
+    end
+    box[#box + 1] = req
+    return
+  end
+  current_record, current_event = record, "on_http_request"
+  control.in_user = at
+  local ok, value = xpcall(req[5], handler_error, req, req[6])
+  control.in_user = 0
+  answer(req, ok, value)
+  if loop.owner ~= me then
+    return true
+  end
+  current_record, current_event = nil, nil
+end
+
 function loop.body()
   local me = running()
   while true do
@@ -63,6 +86,9 @@ function loop.body()
       if code == base then
         at = at + 1
         waited = message(me, event)
+      elseif code == base + REQUEST then
+        at = at + 1
+        waited = request(me, event)
       elseif code > base and code < base + KINDS then
         at = at + 1
         other(loop, code - base, event)

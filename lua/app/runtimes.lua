@@ -388,6 +388,7 @@ local ORIGINAL = {
   on_client_message = function(fn) return function(conn, message) return fn(conn.id, message) end end,
   on_tick = function(fn) return function(_, passed) return fn(passed) end end,
   on_route = function(fn) return function() return fn() end end,
+  on_http_request = function(fn) return function(req) return fn(sk.original_request(req)) end end,
 }
 
 --- Makes definitions global under their names, where that is free and unambiguous: `local chat = server "chat" { ... }`
@@ -441,6 +442,7 @@ function sk.bind(index, id, name, port)
   local handlers = runtime.handlers
   -- The original calls the one with the id, if there are both.
   runtime.on_message = handlers.on_client_message or handlers.on_message or function() end
+  sk.bind_routes(runtime)
   local loop = { index = index, runtime = runtime, on_message = runtime.on_message, pool = {}, raw = runtime.raw }
   sk.load_loop(loop)
   runtime.loop = loop

@@ -105,6 +105,7 @@ pub fn callbacks(kind: RuntimeKind) -> &'static [&'static str] {
             "on_disconnect",
             "on_message",
             "on_client_message",
+            "on_http_request",
             "on_tick",
         ],
         RuntimeKind::Client => {
@@ -123,7 +124,6 @@ const CALLBACKS_LATER: &[&str] = &[
     "on_send",
     "on_master_auth",
     "on_websocket",
-    "on_http_request",
     "on_proxy_request",
     "on_proxy_response",
     "on_miss",

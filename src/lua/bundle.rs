@@ -43,6 +43,7 @@ pub static FILES: &[Bundled] = bundle! {
     "lua/app/connections.lua",
     "lua/app/dispatch.lua",
     "lua/app/handlers.lua",
+    "lua/app/http.lua",
     "lua/app/load.lua",
     "lua/app/loop.lua",
     "lua/app/requests.lua",

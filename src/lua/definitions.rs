@@ -75,6 +75,7 @@ pub(super) fn handlers_of(names: &[String]) -> Handlers {
             "on_disconnect" => Handlers::ON_DISCONNECT,
             "on_message" | "on_client_message" => Handlers::ON_MESSAGE,
             "on_route" => Handlers::ON_ROUTE,
+            "on_http_request" => Handlers::ON_HTTP,
             _ => Handlers::default(),
         })
     })

@@ -17,13 +17,14 @@ use super::watchdog::WatchSlot;
 use super::{AppSource, bundle};
 
 /// The trusted chunks after `boot`, in order; `loop` is loaded once per runtime.
-const CHUNKS: [&str; 10] = [
+const CHUNKS: [&str; 11] = [
     "dispatch",
     "connections",
     "tasks",
     "cache",
     "runtimes",
     "handlers",
+    "http",
     "sandbox",
     "load",
     "api",

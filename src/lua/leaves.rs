@@ -9,7 +9,7 @@ use std::ffi::{c_char, c_void};
 
 use super::caches::Answer;
 use super::context::Context;
-use super::{Action, Route};
+use super::{Action, HttpAct, Route};
 use crate::id::{ConnectionId, RuntimeId};
 
 /// An event as the dispatcher reads it: `sk_event` in `lua/app/boot.lua`. 32 bytes: two to a cache line.
@@ -30,7 +30,7 @@ pub(super) struct Event {
 }
 
 /// What `code` is a multiple of, for a loop: `sk.KINDS` in `lua/app/boot.lua`.
-pub(super) const KINDS: u32 = 16;
+pub(super) const KINDS: u32 = 32;
 
 /// The kinds, as `lua/app/boot.lua` numbers them.
 pub(super) mod kind {
@@ -47,6 +47,9 @@ pub(super) mod kind {
     pub(in crate::lua) const COMPLETE: u32 = 10;
     pub(in crate::lua) const CANCEL: u32 = 11;
     pub(in crate::lua) const COMMAND: u32 = 12;
+    pub(in crate::lua) const REQUEST: u32 = 13;
+    pub(in crate::lua) const BODY: u32 = 14;
+    pub(in crate::lua) const VISIT: u32 = 15;
 }
 
 /// A store's reply: `sk_answer` in `lua/app/boot.lua`; the kinds are those of `lua/app/cache.lua`.
@@ -59,7 +62,7 @@ struct StoreAnswer {
 }
 
 /// Names and addresses of all leaves, for `lua/app/boot.lua`.
-pub(super) fn addresses() -> [(&'static str, *const ()); 10] {
+pub(super) fn addresses() -> [(&'static str, *const ()); 11] {
     [
         ("send", send as *const ()),
         ("broadcast", broadcast as *const ()),
@@ -68,6 +71,7 @@ pub(super) fn addresses() -> [(&'static str, *const ()); 10] {
         ("timer", timer as *const ()),
         ("cancel_timer", cancel_timer as *const ()),
         ("route", route as *const ()),
+        ("http", http as *const ()),
         ("stop_ended", stop_ended as *const ()),
         ("argument", argument as *const ()),
         ("execute", execute as *const ()),
@@ -174,6 +178,52 @@ unsafe extern "C" fn route(
     if let Some(connection) = connection(id) {
         context.push(Action::Route { connection, route });
     }
+}
+
+/// What a handler of a request asks for; the acts as `lua/app/http.lua` numbers them.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "one leaf for all acts: they share most of their arguments"
+)]
+unsafe extern "C" fn http(
+    host: *mut c_void,
+    id: f64,
+    number: u32,
+    act: u32,
+    status: u32,
+    fields: *const c_char,
+    fields_len: usize,
+    body: *const c_char,
+    body_len: usize,
+    task: f64,
+) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    // SAFETY: the dispatcher passes a string and its length, or nothing and 0.
+    let fields = unsafe { slice(fields, fields_len) };
+    // SAFETY: as above.
+    let body = unsafe { slice(body, body_len) };
+    let Some(connection) = connection(id) else { return };
+    let mut outgoing = context.outgoing.borrow_mut();
+    let (status, task) = (status as u16, task as u64);
+    let act = match act {
+        0 => {
+            let fields = outgoing.keep(fields);
+            HttpAct::Respond { status, fields, body: outgoing.keep(body) }
+        }
+        1 => HttpAct::Begin { status, fields: outgoing.keep(fields) },
+        2 => {
+            let (start, len) = outgoing.keep(body);
+            HttpAct::Write { start, len }
+        }
+        3 => HttpAct::End,
+        5 => HttpAct::Pass,
+        6 => HttpAct::Detach { is_event_stream: status == 1 },
+        7 => HttpAct::Read { task },
+        8 => HttpAct::Drain { task },
+        _ => HttpAct::Fail,
+    };
+    outgoing.actions.push(Action::Http { connection, number, act });
 }
 
 unsafe extern "C" fn stop_ended(host: *mut c_void, runtime: u32) {

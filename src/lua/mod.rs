@@ -172,6 +172,8 @@ impl Handlers {
     pub const ON_MESSAGE: Handlers = Handlers(1 << 4);
     /// `on_route`.
     pub const ON_ROUTE: Handlers = Handlers(1 << 5);
+    /// `on_http_request`.
+    pub const ON_HTTP: Handlers = Handlers(1 << 6);
 
     /// Whether all of `other` are among these.
     pub fn has(self, other: Handlers) -> bool {
@@ -214,6 +216,8 @@ pub enum Action {
     CancelTimer { timer: u64 },
     /// Where a proxied connection goes.
     Route { connection: ConnectionId, route: Route },
+    /// What a handler of an HTTP request does, which is the connection's request of that number.
+    Http { connection: ConnectionId, number: u32, act: HttpAct },
     /// Ask the control thread; the answer comes back by `on_answer`.
     Daemon { task: u64, verb: String, arguments: serde_json::Value },
     /// An evaluation, completion or command ended. Evaluation: `{"text": ...}`, or `{"incomplete": true}` for an input
@@ -227,6 +231,59 @@ pub enum Action {
     Failed { runtime: Option<RuntimeId> },
     /// `on_stop` of a runtime has ended.
     StopEnded { runtime: RuntimeId },
+}
+
+/// What a handler does with its HTTP request; ranges of bytes (start, length) are in the VM's arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpAct {
+    /// Answers. `fields`: field lines, each with its CRLF.
+    Respond { status: u16, fields: (usize, usize), body: (usize, usize) },
+    /// Begins an answer in pieces.
+    Begin { status: u16, fields: (usize, usize) },
+    /// A piece of it.
+    Write { start: usize, len: usize },
+    /// Its end.
+    End,
+    /// The handler has failed.
+    Fail,
+    /// The handler doesn't want it: a file, or nothing is there.
+    Pass,
+    /// The answer that has begun goes on after the handler's end.
+    Detach { is_event_stream: bool },
+    /// The next piece of the request's body, for this task: [`AppVm::on_body`].
+    Read { task: u64 },
+    /// Wakes the task by [`AppVm::on_timer`] when most of what was written has been sent.
+    Drain { task: u64 },
+}
+
+/// A request as [`AppVm::on_request`] takes it.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpRequest<'a> {
+    /// Its number on its connection.
+    pub number: u32,
+    /// The route's place among the runtime's patterns; nothing for `on_http_request`.
+    pub route: Option<u32>,
+    /// Its head.
+    pub head: &'a [u8],
+    /// What was read of it.
+    pub request: &'a crate::proto::http1::Request,
+    /// Its fields.
+    pub fields: &'a [crate::proto::http1::Field],
+    /// Where in the path the pattern's names are: start and length.
+    pub parameters: &'a [(u16, u16)],
+    /// Its body; empty if the handler reads it piece by piece.
+    pub body: &'a [u8],
+}
+
+/// A piece of a body.
+#[derive(Clone, Copy, Debug)]
+pub enum BodyPiece<'a> {
+    /// Some bytes.
+    Data(&'a [u8]),
+    /// There is no more.
+    End,
+    /// It can't be read on.
+    Broken,
 }
 
 /// `on_route`'s answer.

@@ -4,6 +4,8 @@
 //! [`AppVm::take_actions`] and ends the turn. A payload is copied into the turn's arena, so that the kernel's buffer can
 //! go back at once. Must not know: sockets, workers, the control thread.
 
+mod http;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -207,6 +209,11 @@ impl AppVm {
         self.push_peer(runtime, kind::ADOPT, connection, peer);
     }
 
+    /// A connection that speaks HTTP is new here: no handler hears of it before its first request.
+    pub fn on_visit(&mut self, runtime: RuntimeId, connection: ConnectionId, peer: SocketAddr) {
+        self.push_peer(runtime, kind::VISIT, connection, peer);
+    }
+
     fn push_peer(&mut self, runtime: RuntimeId, kind: u32, id: ConnectionId, peer: SocketAddr) {
         let ip = peer.ip().to_string();
         let port = u32::from(peer.port());
@@ -282,28 +289,43 @@ impl AppVm {
         arg: u32,
         bytes: &[u8],
     ) {
-        if self.runtimes.get(self.last).is_none_or(|bound| bound.id != runtime) {
-            let Some(found) = self.runtimes.iter().position(|bound| bound.id == runtime) else {
-                debug_assert!(false, "an event for {runtime:?}, which no definition is bound to");
-                return;
-            };
-            self.last = found;
+        if let Some(index) = self.index_of(runtime) {
+            self.push(index, kind, id, slot, arg, bytes);
         }
-        let index = self.runtimes[self.last].index;
-        self.push(index, kind, id, slot, arg, bytes);
     }
 
-    fn push(&mut self, index: u32, kind: u32, id: f64, slot: u32, arg: u32, bytes: &[u8]) {
+    /// The loop of a runtime.
+    fn index_of(&mut self, runtime: RuntimeId) -> Option<u32> {
+        if self.runtimes.get(self.last).is_none_or(|bound| bound.id != runtime) {
+            let found = self.runtimes.iter().position(|bound| bound.id == runtime);
+            debug_assert!(found.is_some(), "an event for {runtime:?}, which nothing is bound to");
+            self.last = found?;
+        }
+        Some(self.runtimes[self.last].index)
+    }
+
+    /// Enters if there is no place for another event.
+    fn make_room(&mut self) {
         if self.count == self.events.len() {
             self.run(self.context.now.get());
         }
+    }
+
+    fn push(&mut self, index: u32, kind: u32, id: f64, slot: u32, arg: u32, bytes: &[u8]) {
+        self.make_room();
         let start = self.payload.len();
         self.payload.extend_from_slice(bytes);
+        self.push_written(index, kind, id, slot, arg, start);
+    }
+
+    /// An event whose payload is what was appended from `start` on.
+    fn push_written(&mut self, index: u32, kind: u32, id: f64, slot: u32, arg: u32, start: usize) {
+        let len = self.payload.len() - start;
         self.events[self.count] = Event {
             // An offset until the entry: the payload may still move.
             bytes: std::ptr::without_provenance(start),
             id,
-            len: bytes.len() as u32,
+            len: len as u32,
             slot,
             code: index * KINDS + kind,
             arg,

@@ -13,9 +13,10 @@ use crate::lua::vm::AppVm;
 use crate::lua::{Action, AppSource, Binding, Handlers, Host, Stores, WatchSlot};
 use crate::ring::timers::TimerId;
 
-use super::connection::{Pause, Phase, Role};
+use super::connection::{Pause, Phase, ProtocolState, Role};
 use super::local::{Local, TimerEvent};
 use super::message::{FromWorker, Recipients};
+use super::server::http;
 use super::stats::StatsCell;
 use super::{Placement, cache, proxy, server};
 
@@ -207,8 +208,13 @@ impl Local {
         for slot in slots {
             let connection = self.connections.at(slot);
             let (index, known) = (connection.instance, connection.generation != 0);
-            if known && !connection.parked && self.instance_at(index).app() == Some(app) {
-                self.vm_of(slot);
+            if !known || connection.parked || self.instance_at(index).app() != Some(app) {
+                continue;
+            }
+            match &self.connections.at(slot).protocol {
+                // A stream of the old generation's has lost its writer; its client comes again.
+                ProtocolState::Http(http) if http.has_detached() => self.close_after_flush(slot),
+                _ => drop(self.vm_of(slot)),
             }
         }
     }
@@ -290,15 +296,18 @@ impl Local {
 
     /// The VM for an event of a connection: that of the generation that serves its runtime, introduced to the connection
     /// if it is new to it.
-    fn vm_of(&mut self, slot: u32) -> Option<(&mut AppVm, RuntimeId, ConnectionId)> {
+    pub fn vm_of(&mut self, slot: u32) -> Option<(&mut AppVm, RuntimeId, ConnectionId)> {
         let connection = self.connections.at(slot);
         let (id, peer, seen) = (connection.id, connection.peer, connection.generation);
+        let is_http = matches!(connection.protocol, ProtocolState::Http(_));
         let instance = self.instances[connection.instance].as_ref()?;
         let (app, runtime) = (instance.app()?, instance.placement.id);
         let index = self.apps.serving(app, runtime)?;
         let hosted = self.apps.slots[index].as_mut()?;
         if seen != hosted.generation {
-            if seen == 0 {
+            if is_http {
+                hosted.vm.on_visit(runtime, id, peer);
+            } else if seen == 0 {
                 hosted.vm.on_open(runtime, id, peer);
             } else {
                 hosted.vm.on_adopt(runtime, id, peer);
@@ -395,6 +404,7 @@ impl Local {
             self.unpark(slot);
         }
         self.apps.unparked = unparked;
+        http::go_on(self);
     }
 
     fn carry_out(&mut self, hosted: &mut Hosted, action: Action) {
@@ -434,6 +444,11 @@ impl Local {
             Action::CancelTimer { timer } => {
                 if let Some(timer) = hosted.timers.remove(&timer) {
                     self.timers.cancel(timer);
+                }
+            }
+            Action::Http { connection, number, act } => {
+                if let Some(slot) = self.own_connection(hosted.app, connection) {
+                    http::on_act(self, &mut hosted.vm, slot, number, &act);
                 }
             }
             Action::Route { connection, route } => {

@@ -13,7 +13,9 @@ use serde_json::{Map, Value, json};
 
 pub use fields::{FIELDS, Field, Flag, ValueType};
 
-use super::{Access, Framing, Mode, Protocol, RuntimeConfig, RuntimeKind, Strategy, WorkerCount};
+use super::{
+    Access, Framing, HttpConfig, Mode, Protocol, RuntimeConfig, RuntimeKind, Strategy, WorkerCount,
+};
 use crate::error::OperatorError;
 use crate::limits::NAME_BYTES_MAX;
 use crate::store::eviction::Policy;
@@ -66,6 +68,7 @@ impl RuntimeConfig {
             framing: Framing::Lines,
             protocol: if kind == RuntimeKind::Server { Protocol::Auto } else { Protocol::Messages },
             detect_ms: crate::limits::DETECT_MS,
+            http: HttpConfig::default(),
             max_connections: 0,
             target: (kind == RuntimeKind::Client).then(|| DEFAULT_TARGET.to_owned()),
             reconnect: Some(0),

@@ -12,6 +12,7 @@ use crate::ring::Fd;
 use super::cache::CacheClient;
 use super::proxy::Link;
 use super::server::detect::Detecting;
+use super::server::http::Http;
 
 /// How far a connection's life has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub enum ProtocolState {
     /// Messages in the runtime's framing.
     Messages,
     /// HTTP/1.
-    Http,
+    Http(Box<Http>),
 }
 
 /// One socket with its protocol state.

@@ -185,7 +185,10 @@ impl Local {
             Phase::Lingering => self.close_now(slot),
             Phase::Open => match connection.role {
                 Role::Front(_) | Role::Back(_) => proxy::on_end(self, slot),
-                _ => self.half_closed.push(slot),
+                _ => {
+                    server::http::on_parked_bytes(self, slot);
+                    self.half_closed.push(slot);
+                }
             },
             _ => {}
         }
@@ -248,7 +251,7 @@ impl Local {
                 return Framing::Lines.write(message, &mut framed)
                     && server::detect::send(self, slot, &framed);
             }
-            ProtocolState::Http => return false,
+            ProtocolState::Http(_) => return false,
         }
         let index = connection.instance;
         let framing = self.instances[index].as_ref().map_or(Framing::Raw, |i| i.config().framing);
@@ -336,6 +339,7 @@ impl Local {
             self.resume(slot, Pause::OUTBOX);
             cache::on_outbox_low(self, slot);
             proxy::on_outbox_low(self, slot);
+            server::http::on_outbox_low(self, slot);
         }
         let Some(connection) = self.connections.get_mut(slot) else { return };
         if left > 0 {
@@ -507,7 +511,13 @@ impl Local {
     pub fn close_members(&mut self, index: usize, now: bool) {
         let members = self.instance_at(index).members.clone();
         for slot in members {
-            if now { self.close_now(slot) } else { self.close_after_flush(slot) }
+            match &mut self.connections.at(slot).protocol {
+                _ if now => self.close_now(slot),
+                ProtocolState::Http(http) if http.is_answering() && !http.has_detached() => {
+                    http.stop();
+                }
+                _ => self.close_after_flush(slot),
+            }
         }
     }
 

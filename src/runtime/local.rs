@@ -17,6 +17,7 @@ use super::cache::CacheTurn;
 use super::connection::Connections;
 use super::instance::Instance;
 use super::message::{FromWorker, Inbox, ToWorker};
+use super::server::http::HttpTurn;
 
 /// What a worker's timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub enum TimerEvent {
     Script { app: AppId, generation: u32, timer: u64 },
     /// A client hasn't said anything for some time.
     Detect { connection: ConnectionId },
+    /// An HTTP peer may have taken too long.
+    Http { connection: ConnectionId },
     /// A client runtime dials again.
     Reconnect { runtime: RuntimeId },
     /// A dial takes too long.
@@ -79,6 +82,8 @@ pub struct Local {
     pub scratch: Vec<u8>,
     /// The commands that this turn brought to the caches here.
     pub cache: CacheTurn,
+    /// What HTTP connections share.
+    pub http: HttpTurn,
     /// To the control thread.
     pub control: Arc<Inbox<FromWorker>>,
     /// To every worker, this one included.

@@ -48,6 +48,30 @@ pub enum Protocol {
     Http,
 }
 
+/// What a server answers over HTTP, beside its app's `on_http_request`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpConfig {
+    /// By method and path.
+    pub routes: Option<Arc<server::http::routes::Routes>>,
+    /// The app has functions round all handlers.
+    pub middleware: bool,
+    /// The largest body that is collected.
+    pub max_body_bytes: usize,
+    /// A log line for each request.
+    pub access_log: bool,
+}
+
+impl Default for HttpConfig {
+    fn default() -> HttpConfig {
+        HttpConfig {
+            routes: None,
+            middleware: false,
+            max_body_bytes: crate::limits::HTTP_BODY_BYTES,
+            access_log: false,
+        }
+    }
+}
+
 /// How a proxy chooses a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
@@ -98,6 +122,8 @@ pub struct RuntimeConfig {
     pub protocol: Protocol,
     /// server: how long `auto` waits for a client's first bytes before its app meets it, in milliseconds.
     pub detect_ms: u64,
+    /// server: what it answers over HTTP.
+    pub http: HttpConfig,
     /// server, proxy, cache: accepted connections at a time; 0 for no limit of its own.
     pub max_connections: u32,
     /// client: `host:port` to dial.

@@ -43,12 +43,12 @@ pub fn on_bytes(local: &mut Local, slot: u32, bytes: &[u8]) {
         if connection.input.len() > limits::INPUT_HIGH_BYTES {
             local.pause(slot, Pause::PARKED);
         }
-        return;
+        return http::on_parked_bytes(local, slot);
     }
     match connection.protocol {
         ProtocolState::Messages => {}
         ProtocolState::Detecting(_) => return detect::on_bytes(local, slot, bytes),
-        ProtocolState::Http => return,
+        ProtocolState::Http(_) => return http::on_bytes(local, slot, bytes),
     }
     if connection.input.is_empty() {
         let used = handle_messages(local, slot, bytes, 0);
@@ -69,7 +69,7 @@ pub fn parse_input(local: &mut Local, slot: u32, searched: usize) {
     match local.connections.at(slot).protocol {
         ProtocolState::Messages => {}
         ProtocolState::Detecting(_) => return detect::on_input(local, slot),
-        ProtocolState::Http => return,
+        ProtocolState::Http(_) => return http::on_input(local, slot),
     }
     let mut input = std::mem::take(&mut local.connections.at(slot).input);
     let used = handle_messages(local, slot, &input, searched);
@@ -152,6 +152,9 @@ fn on_message(local: &mut Local, slot: u32, index: usize, message: &[u8]) {
 
 /// The peer has ended its stream and nothing waits: a last line without its newline is a message too; then close.
 pub fn on_last_bytes(local: &mut Local, slot: u32) {
+    if matches!(local.connections.at(slot).protocol, ProtocolState::Http(_)) {
+        return http::on_last_bytes(local, slot);
+    }
     if matches!(local.connections.at(slot).protocol, ProtocolState::Detecting(_))
         && !local.connections.at(slot).input.is_empty()
     {
@@ -232,7 +235,7 @@ impl Local {
             (ProtocolState::Messages, Some(bytes)) => self.send_shared(slot, bytes),
             (ProtocolState::Messages, None) => self.send(slot, framed),
             (ProtocolState::Detecting(_), _) => detect::send(self, slot, framed),
-            (ProtocolState::Http, _) => false,
+            (ProtocolState::Http(_), _) => false,
         }
     }
 

@@ -63,6 +63,7 @@ impl Worker {
             relaying: Vec::new(),
             scratch: Vec::new(),
             cache: CacheTurn::default(),
+            http: server::http::HttpTurn::default(),
             control,
             workers: inboxes,
             ending: false,
@@ -92,6 +93,7 @@ impl Worker {
         self.on_timers();
         cache::run(&mut self.local, &mut *self.driver);
         self.local.run_apps();
+        server::http::go_on(&mut self.local);
         self.local.close_half_closed();
         if !self.local.half_closed_again.is_empty() {
             self.local.run_apps();
@@ -270,6 +272,11 @@ impl Worker {
             TimerEvent::Detect { connection } => {
                 if let Some(slot) = local.connections.slot_of(connection) {
                     server::detect::on_timer(local, slot);
+                }
+            }
+            TimerEvent::Http { connection } => {
+                if let Some(slot) = local.connections.slot_of(connection) {
+                    server::http::on_timer(local, slot);
                 }
             }
             TimerEvent::Flush { connection, left } => local.on_flush_timer(connection, left),

@@ -196,6 +196,9 @@ impl TestHost {
             Action::Output { request, frame } => format!("output {request} {frame}"),
             Action::Log { level: LogLevel::Info, text, .. } => format!("log {text}"),
             Action::Log { level, text, .. } => format!("log {level:?} {text}"),
+            Action::Http { connection, number, act } => {
+                format!("http {} {number} {act:?}", connection.slot())
+            }
             Action::Failed { runtime } => format!("failed {:?}", runtime.map(|id| id.0)),
             Action::StopEnded { runtime } => format!("stopped {}", runtime.0),
         })

@@ -56,6 +56,8 @@ pub enum ValueType {
     Integer,
     /// True or false; a flag without a value.
     Boolean,
+    /// Keys and values; in a file only.
+    Table,
     /// Texts; on the command line separated by commas.
     List,
     /// `PORT` or `HOST:PORT`.
@@ -71,6 +73,7 @@ impl ValueType {
             ValueType::Text => "string",
             ValueType::Integer => "integer",
             ValueType::Boolean => "boolean",
+            ValueType::Table => "table",
             ValueType::List => "list",
             ValueType::Address => "address",
             ValueType::Choice(_) => "choice",
@@ -155,6 +158,58 @@ pub static FIELDS: &[Field] = &[
         required: false,
         write: v::set_protocol,
         read: v::protocol_out,
+    },
+    Field {
+        name: "routes",
+        aliases: &[],
+        kinds: &[Server],
+        value: ValueType::Table,
+        default: "none",
+        flag: None,
+        help: "what answers HTTP requests: [\"GET /path/:name\"] = a function, a text or { status, headers, body }",
+        live: true,
+        required: false,
+        write: |config, value| v::routes(value).map(|routes| config.http.routes = routes),
+        read: |config| config.http.routes.as_ref().map(|routes| json!(routes.source())),
+    },
+    Field {
+        name: "middleware",
+        aliases: &[],
+        kinds: &[Server],
+        value: ValueType::List,
+        default: "none",
+        flag: None,
+        help: "functions (req, res, next) round all HTTP handlers, the first one outermost",
+        live: true,
+        required: false,
+        write: |config, value| v::middleware(value).map(|count| config.http.middleware = count > 0),
+        read: |config| config.http.middleware.then(|| json!(["<function>"])),
+    },
+    Field {
+        name: "max_body",
+        aliases: &[],
+        kinds: &[Server],
+        value: ValueType::Text,
+        default: "1mb",
+        flag: flag("max-body"),
+        help: "the largest HTTP request body that is collected: bytes, or with kb, mb; streaming routes have no limit",
+        live: true,
+        required: false,
+        write: |config, value| v::size(value).map(|bytes| config.http.max_body_bytes = bytes),
+        read: |config| Some(json!(config.http.max_body_bytes)),
+    },
+    Field {
+        name: "access_log",
+        aliases: &[],
+        kinds: &[Server],
+        value: ValueType::Boolean,
+        default: "false",
+        flag: flag("access-log"),
+        help: "a log line for each HTTP request: address, request, status, bytes, time",
+        live: true,
+        required: false,
+        write: |config, value| v::boolean(value).map(|on| config.http.access_log = on),
+        read: |config| Some(json!(config.http.access_log)),
     },
     Field {
         name: "protocol",
@@ -397,7 +452,7 @@ pub fn later(name: &str) -> Option<&'static str> {
             Some("TLS isn't in this version yet: bytes go in the clear")
         }
         "websocket" => Some("WebSocket isn't in this version yet"),
-        "http" | "http_cache" | "routes" => Some("HTTP isn't in this version yet"),
+        "http" | "http_cache" => Some(NOT_YET),
         "udp" => Some("UDP isn't in this version yet"),
         "rate_limit" | "global_rate_limit" | "idle_timeout" | "group" | "master_pw"
         | "master_forward" | "cache" | "log" | "write" | "drain" | "health_check"

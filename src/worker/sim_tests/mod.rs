@@ -8,6 +8,7 @@ mod cache;
 mod client;
 mod control;
 mod detect;
+mod http;
 mod proxy;
 mod server;
 mod waiting;
