@@ -82,6 +82,18 @@ pub const INPUT_KEEP_BYTES: usize = 16 * 1024;
 pub const LINGER_MS: u64 = 1000;
 /// How long a peer that we close may take none of the bytes that are left for it, in milliseconds.
 pub const FLUSH_STALL_MS: u64 = 10_000;
+/// Plain bytes of a TLS connection that are encrypted ahead of the socket: more would only be kept twice.
+pub const TLS_SEND_BYTES: usize = 128 * 1024;
+/// Buffers for sending that a TLS connection keeps when it has nothing to send.
+pub const TLS_KEEP_BYTES: usize = 1024;
+/// How long a handshake, or the PROXY header before it, may take, in milliseconds.
+pub const HANDSHAKE_MS: u64 = 10_000;
+/// Certificates of one runtime: each handshake looks through them.
+pub const CERTIFICATES_MAX: usize = 64;
+/// How often certificate files are looked at for changes, in milliseconds.
+pub const CERTIFICATE_CHECK_MS: u64 = 2_000;
+/// The first failed handshake of a runtime in this time is logged; the others are counted, in milliseconds.
+pub const HANDSHAKE_LOG_MS: u64 = 10_000;
 /// How long a dial may take, in milliseconds.
 pub const DIAL_TIMEOUT_MS: u64 = 5000;
 /// The first pause before a client runtime dials again, in milliseconds.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use socketley::cli::{self, DaemonOrder, Places, Problem, Program};
+use socketley::control::certificate::{self, Order};
 use socketley::control::homes::Home;
 use socketley::control::session::Sessions;
 use socketley::control::validate::{self, World};
@@ -68,6 +69,15 @@ impl Program for Socketley {
             Err(error) => vec![error.into()],
         };
         Ok(problems.into_iter().map(shown).collect())
+    }
+
+    fn certificate(
+        &self,
+        names: Vec<String>,
+        folder: &Path,
+        days: u64,
+    ) -> Result<String, OperatorError> {
+        certificate::make(&Order { names, folder, days, unix_ms: self.unix_ms() })
     }
 
     fn unix_ms(&self) -> u64 {

@@ -122,12 +122,21 @@ fn flag(spec: &FlagSpec) -> Arg {
         Kind::Path => "FILE",
         Kind::Duration => "TIME",
         Kind::List => "A,B",
+        Kind::Paths => "FILE,FILE",
+        Kind::Switch => "HOW",
         Kind::String | Kind::Boolean => "TEXT",
     };
     arg = arg.value_name(spec.value.clone().unwrap_or_else(|| word.to_string()));
     arg = match kind {
         Kind::Integer => arg.value_parser(value_parser!(i64)).allow_negative_numbers(true),
-        Kind::List => arg.action(ArgAction::Append).value_delimiter(','),
+        Kind::List | Kind::Paths => arg.action(ArgAction::Append).value_delimiter(','),
+        Kind::Switch => {
+            let first = spec.values.first().cloned().unwrap_or_default();
+            arg.num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value(first)
+                .value_parser(Suggested(spec.values.clone()))
+        }
         // What a field may be is the daemon's to say: it knows the reasons.
         _ if spec.field.is_some() => arg.value_parser(Suggested(spec.values.clone())),
         _ if !spec.values.is_empty() => {
@@ -168,7 +177,7 @@ impl TypedValueParser for Suggested {
 
 fn hinted(arg: Arg, kind: Kind, complete: Option<Complete>) -> Arg {
     match (kind, complete) {
-        (Kind::Path, _) => arg.value_hint(ValueHint::FilePath),
+        (Kind::Path | Kind::Paths, _) => arg.value_hint(ValueHint::FilePath),
         (_, Some(_)) => arg.value_hint(ValueHint::Other),
         _ => arg,
     }
@@ -242,7 +251,14 @@ fn flag_value(
         Kind::List => matches
             .get_many::<String>(&flag.name)
             .map(|texts| Value::Array(texts.map(|text| Value::from(text.trim())).collect())),
-        Kind::String | Kind::Path | Kind::Duration => matches
+        Kind::Paths => matches
+            .get_many::<String>(&flag.name)
+            .map(|texts| {
+                let path = |text: &String| value_of(text.trim(), Kind::Path, &flag.name, place);
+                texts.map(path).collect::<Result<Vec<Value>, _>>().map(Value::Array)
+            })
+            .transpose()?,
+        Kind::String | Kind::Switch | Kind::Path | Kind::Duration => matches
             .get_one::<String>(&flag.name)
             .map(|text| value_of(text, kind, &flag.name, place))
             .transpose()?,
@@ -252,7 +268,7 @@ fn flag_value(
 fn value_of(text: &str, kind: Kind, name: &str, place: Place) -> Result<Value, OperatorError> {
     match kind {
         // The daemon has another working directory.
-        Kind::Path if place == Place::Daemon => {
+        Kind::Path if place == Place::Daemon && !text.is_empty() => {
             let path = std::path::absolute(text).map_err(|error| {
                 OperatorError::usage(format!("{name}: \"{text}\" is no path: {error}"))
             })?;

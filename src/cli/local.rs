@@ -24,6 +24,7 @@ pub fn run(invocation: &Invocation, parsed: Parsed) -> Result<u8, OperatorError>
     match parsed.name.as_str() {
         "daemon" if arguments.contains_key("action") => stop(invocation, arguments),
         "daemon" | "run" => invocation.program.daemon(order(invocation, arguments)?),
+        "cert" => certificate(invocation, arguments),
         "check" => check(invocation, arguments),
         "console" => console::run(invocation, text(arguments, "target")),
         "init" => init(Path::new(text(arguments, "file").unwrap_or("app.lua"))),
@@ -131,6 +132,21 @@ fn as_json(problem: &Problem) -> Value {
         "file": problem.file, "line": problem.line, "message": problem.message,
         "hint": problem.hint,
     })
+}
+
+fn certificate(
+    invocation: &Invocation,
+    arguments: &Map<String, Value>,
+) -> Result<u8, OperatorError> {
+    let given = arguments.get("name").and_then(Value::as_array);
+    let given = given.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+    let mut names: Vec<String> = given.collect();
+    if names.is_empty() {
+        names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    }
+    let days = arguments.get("days").and_then(Value::as_u64).unwrap_or(0);
+    let folder = Path::new(text(arguments, "folder").unwrap_or("."));
+    invocation.program.certificate(names, folder, days).map(|told| print(&told))
 }
 
 fn init(file: &Path) -> Result<u8, OperatorError> {

@@ -90,6 +90,16 @@ pub trait Program {
     /// # Errors
     /// When it can't be read.
     fn check(&self, file: &Path) -> Result<Vec<Problem>, OperatorError>;
+    /// Makes a certificate for development in a folder; answers what to tell.
+    ///
+    /// # Errors
+    /// When it can't be made or written.
+    fn certificate(
+        &self,
+        names: Vec<String>,
+        folder: &Path,
+        days: u64,
+    ) -> Result<String, OperatorError>;
     /// Milliseconds since the epoch.
     fn unix_ms(&self) -> u64;
 }

@@ -163,6 +163,10 @@ pub enum Kind {
     List,
     /// A file; made absolute, for the daemon works elsewhere.
     Path,
+    /// Files, as a list.
+    Paths,
+    /// A flag whose value may be left out: then it is its first one.
+    Switch,
     /// `500ms`, `30s`, `10m`, `2h`, `1d`; milliseconds for the command.
     Duration,
 }
@@ -290,6 +294,9 @@ fn field_flag(row: &Value) -> FlagSpec {
         Some("integer") => Kind::Integer,
         Some("boolean") => Kind::Boolean,
         Some("list") => Kind::List,
+        Some("files") => Kind::Paths,
+        Some("switch") => Kind::Switch,
+        Some("file") => Kind::Path,
         _ if field == "lua" => Kind::Path,
         _ => Kind::String,
     };
@@ -358,6 +365,7 @@ pub const ORDER: &[&str] = &[
     "console",
     "eval",
     "init",
+    "cert",
     "info",
     "ping",
     "version",

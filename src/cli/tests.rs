@@ -54,6 +54,14 @@ impl Program for Nothing {
         let hint = Some("did you mean \"port\"?".to_string());
         Ok(vec![Problem { file, line: 3, message, hint }])
     }
+    fn certificate(
+        &self,
+        names: Vec<String>,
+        folder: &Path,
+        days: u64,
+    ) -> Result<String, OperatorError> {
+        Err(OperatorError::failed(format!("{names:?} {} {days}", folder.display())))
+    }
     fn unix_ms(&self) -> u64 {
         0
     }

@@ -6,6 +6,7 @@
 //! Must not know: a runtime's protocol, a connection's bytes, how the command line draws.
 
 pub mod answer;
+pub mod certificate;
 pub mod daemon;
 pub mod foreground;
 pub mod homes;

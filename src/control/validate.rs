@@ -1,6 +1,6 @@
 //! Checks what a file defines against the table of fields, itself, and what runs already.
 //!
-//! Pure: `socketley check` uses it without a daemon, the manager before it touches anything.
+//! It only reads: `socketley check` uses it without a daemon, the manager before it touches anything.
 //! Must not know: workers, listeners, how a file is read.
 
 use std::collections::BTreeMap;
@@ -147,7 +147,12 @@ pub fn check(definitions: &Definitions, world: &World) -> Result<Vec<RuntimeConf
         check_names(definition, &definitions.runtimes[..index], world, &mut problems);
         check_callbacks(definition, &mut problems);
         match RuntimeConfig::parse(definition.kind, &definition.name, &definition.fields) {
-            Ok(config) => {
+            Ok(mut config) => {
+                // Files are named from where the definition is.
+                if let Some(folder) = definition.file.parent() {
+                    config.tls.anchor(folder);
+                }
+                check_tls(definition, &config, &mut problems);
                 check_address(definition, &config, &configs, world, &mut problems);
                 check_backends(definition, &config, definitions, world, &mut problems);
                 configs.push(config);
@@ -245,6 +250,13 @@ fn check_address(
             definition.kind, definition.name
         );
         problems.push(Problem::of(definition, message, Some("choose another port".to_owned())));
+    }
+}
+
+fn check_tls(definition: &Definition, config: &RuntimeConfig, problems: &mut Vec<Problem>) {
+    if let Err(error) = config.load_tls(None) {
+        let message = format!("{} \"{}\": {}", definition.kind, definition.name, error.message);
+        problems.push(Problem::of(definition, message, error.hint));
     }
 }
 

@@ -51,6 +51,7 @@ pub static FILES: &[Bundled] = bundle! {
     "lua/app/sandbox.lua",
     "lua/app/tasks.lua",
     "lua/commands/apply.lua",
+    "lua/commands/cert.lua",
     "lua/commands/check.lua",
     "lua/commands/commands.lua",
     "lua/commands/complete.lua",

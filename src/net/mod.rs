@@ -5,6 +5,7 @@
 pub mod dial;
 pub mod listener;
 pub mod outbox;
+pub mod tls;
 
 pub use crate::id::ConnectionId;
 pub use outbox::Outbox;

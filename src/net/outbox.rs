@@ -156,6 +156,18 @@ impl Outbox {
         }
     }
 
+    /// Bytes that it could take without growing.
+    pub fn capacity(&self) -> usize {
+        self.tail.capacity()
+    }
+
+    /// The same, if what it holds is more than `bytes`.
+    pub fn shrink_above(&mut self, bytes: usize) {
+        if self.tail.capacity() > bytes {
+            self.shrink();
+        }
+    }
+
     fn push(&mut self, chunk: Chunk) {
         self.seal_tail();
         self.queued_bytes += chunk.bytes().len();

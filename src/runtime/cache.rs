@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::id::RuntimeId;
+use crate::id::{ConnectionId, RuntimeId};
 use crate::limits;
 use crate::proto::resp::RequestParser;
 use crate::ring::timers::TimerId;
@@ -121,9 +121,8 @@ pub enum Join {
 }
 
 /// A client has just connected.
-pub fn join(local: &mut Local, index: usize, peer: SocketAddr) -> Join {
+pub fn join(local: &mut Local, index: usize, id: ConnectionId, peer: SocketAddr) -> Join {
     let now_ms = local.now.unix_ms;
-    let Some(id) = local.connections.next_id() else { return Join::Refused };
     let connection = id.bits();
     let instance = local.instance_at(index);
     let listen = instance.config().listen;
@@ -203,19 +202,8 @@ pub fn on_received(local: &mut Local, driver: &mut dyn Driver, slot: u32, receiv
     let waits = client.waits();
     let in_place = input.is_empty() && !waits && free * 4 > of;
     if !in_place {
-        let expected = client.parser.bytes_expected() + client.parsed;
-        input.reserve(expected.saturating_sub(input.len()).max(received.bytes as usize));
-        input.extend_from_slice(driver.received(&received));
-        driver.recycle(received);
-        if !waits {
-            parse_input(local, slot);
-        }
-        let connection = local.connections.at(slot);
-        let unrun = if waits { connection.input.len() } else { parsed(connection) };
-        if unrun > limits::INPUT_HIGH_BYTES {
-            local.pause(slot, Pause::BATCH);
-        }
-        return;
+        on_bytes(local, slot, driver.received(&received));
+        return driver.recycle(received);
     }
     let source = local.cache.held.len() as u32;
     let bytes = driver.received(&received);
@@ -227,6 +215,24 @@ pub fn on_received(local: &mut Local, driver: &mut dyn Driver, slot: u32, receiv
         local.cache.held.push(HeldBuffer { received, client: slot, consumed });
     } else {
         driver.recycle(received);
+    }
+}
+
+/// Takes bytes for a cache's connection into its input.
+pub fn on_bytes(local: &mut Local, slot: u32, bytes: &[u8]) {
+    let connection = local.connections.at(slot);
+    let Connection { role: Role::Cache(client), input, .. } = connection else { return };
+    let expected = client.parser.bytes_expected() + client.parsed;
+    input.reserve(expected.saturating_sub(input.len()).max(bytes.len()));
+    input.extend_from_slice(bytes);
+    let waits = client.waits();
+    if !waits {
+        parse_input(local, slot);
+    }
+    let connection = local.connections.at(slot);
+    let unrun = if waits { connection.input.len() } else { parsed(connection) };
+    if unrun > limits::INPUT_HIGH_BYTES {
+        local.pause(slot, Pause::BATCH);
     }
 }
 

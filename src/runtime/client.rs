@@ -9,6 +9,7 @@ use crate::ring::{Errno, Fd, Op, OpKind, Token};
 use super::connection::{Phase, Role};
 use super::local::{Local, TimerEvent};
 use super::message::FromWorker;
+use super::opening;
 use super::stats::StatsCell;
 
 /// What a client runtime remembers between its connections.
@@ -61,29 +62,52 @@ pub fn start_connect(local: &mut Local, slot: u32) {
 
 /// The dial has ended.
 pub fn on_connected(local: &mut Local, slot: u32, result: Result<Fd, Errno>) {
-    let worker = local.worker;
     let connection = local.connections.at(slot);
     let index = connection.instance;
     match result {
         Ok(fd) => {
             connection.fd = Some(fd);
             connection.phase = Phase::Open;
-            let instance = local.instance_at(index);
-            instance.dialler.backoff.reset();
-            instance.dialler.failures = 0;
-            instance.dialler.next_address = 0;
-            let cell = instance.cell(worker);
-            StatsCell::add(&cell.connections, 1);
-            StatsCell::add(&cell.connections_total, 1);
-            StatsCell::add(&cell.upstream_connections, 1);
-            super::server::on_open(local, slot);
-            local.read_on(slot);
+            connection.role = Role::Guest;
+            let target = local.instance_at(index).config().target.clone().unwrap_or_default();
+            let (host, _) = target.rsplit_once(':').unwrap_or((&target, ""));
+            if !opening::dial_tls(local, slot, host.trim_matches(['[', ']'])) {
+                opened(local, slot);
+            }
         }
         Err(error) => {
             let peer = connection.peer;
             local.close_now(slot);
             on_failure(local, index, format!("{peer}: {error}"));
         }
+    }
+}
+
+/// Connected, and its handshake is over.
+pub fn opened(local: &mut Local, slot: u32) {
+    let worker = local.worker;
+    let connection = local.connections.at(slot);
+    connection.role = Role::Client;
+    let index = connection.instance;
+    let instance = local.instance_at(index);
+    instance.dialler.backoff.reset();
+    instance.dialler.failures = 0;
+    instance.dialler.next_address = 0;
+    let cell = instance.cell(worker);
+    StatsCell::add(&cell.connections, 1);
+    StatsCell::add(&cell.connections_total, 1);
+    StatsCell::add(&cell.upstream_connections, 1);
+    super::server::on_open(local, slot);
+    local.read_on(slot);
+}
+
+/// The handshake failed, or the server went away in it.
+pub fn on_refused(local: &mut Local, slot: u32) {
+    let connection = local.connections.at(slot);
+    let (index, peer) = (connection.instance, connection.peer);
+    let why = connection.failure.take().unwrap_or_else(|| "the connection broke".into());
+    if local.instance_at(index).stopping.is_none() {
+        on_failure(local, index, format!("{peer}: {why}"));
     }
 }
 

@@ -4,6 +4,7 @@
 //! derived from its rows. Must not know: who asks, where it is kept, what runs.
 
 pub mod fields;
+mod secure;
 mod values;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use super::{
 };
 use crate::error::OperatorError;
 use crate::limits::NAME_BYTES_MAX;
+use crate::net::tls::Tls;
 use crate::store::eviction::Policy;
 use crate::suggest::did_you_mean;
 
@@ -78,6 +80,7 @@ impl RuntimeConfig {
             password: None,
             maxmemory: 0,
             eviction: Policy::NoEviction,
+            tls: crate::net::tls::Settings::default(),
             workers: WorkerCount::Default,
             lua: None,
             autostart: None,
@@ -122,6 +125,14 @@ impl RuntimeConfig {
             .collect()
     }
 
+    /// Reads the files that TLS needs; a running runtime's tickets stay good.
+    ///
+    /// # Errors
+    /// One of them is missing or wrong, or a field lacks another.
+    pub fn load_tls(&self, previous: Option<&Tls>) -> Result<Tls, OperatorError> {
+        self.tls.load(self.kind == RuntimeKind::Client, previous)
+    }
+
     /// The names of the fields whose values differ and that can't change while the runtime runs.
     pub fn needs_stop(&self, other: &RuntimeConfig) -> Vec<&'static str> {
         fields_of(self.kind)
@@ -142,7 +153,12 @@ impl RuntimeConfig {
 
 /// The fields that runtimes of this type have, in the table's order.
 pub fn fields_of(kind: RuntimeKind) -> impl Iterator<Item = &'static Field> {
-    FIELDS.iter().filter(move |field| field.kinds.contains(&kind))
+    every_field().filter(move |field| field.kinds.contains(&kind))
+}
+
+/// All rows of the table.
+pub fn every_field() -> impl Iterator<Item = &'static Field> {
+    FIELDS.iter().chain(secure::FIELDS)
 }
 
 /// The port of a runtime that names none; a client has none.
@@ -188,7 +204,7 @@ pub fn backend_parts(backend: &str) -> (&str, &str) {
 /// The flags of `create` and `edit` as the command line's specs have them: `{field, long, short, aliases, type,
 /// choices, kinds, default, help, live}`.
 pub fn flag_specs() -> Value {
-    FIELDS.iter().filter_map(flag_spec).collect()
+    every_field().filter_map(flag_spec).collect()
 }
 
 fn flag_spec(field: &Field) -> Option<Value> {
@@ -211,7 +227,7 @@ pub fn schema() -> Value {
             "choices": field.value.choices(), "default": field.default, "help": field.help,
         })
     };
-    FIELDS.iter().map(row).collect()
+    every_field().map(row).collect()
 }
 
 fn find(kind: RuntimeKind, name: &str) -> Result<&'static Field, Box<FieldError>> {
@@ -222,7 +238,7 @@ fn find(kind: RuntimeKind, name: &str) -> Result<&'static Field, Box<FieldError>
     let mut error = FieldError::new(name, format!("a {kind} has no such field"));
     if let Some(reason) = fields::later(&name_normal) {
         error.message = reason.to_owned();
-    } else if let Some(field) = FIELDS.iter().find(|field| field.is_named(&name_normal)) {
+    } else if let Some(field) = every_field().find(|field| field.is_named(&name_normal)) {
         let kinds: Vec<&str> = field.kinds.iter().map(|kind| kind.name()).collect();
         error.message = format!("a {kind} has no such field; it is for: {}", kinds.join(", "));
     } else {

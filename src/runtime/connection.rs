@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use crate::id::ConnectionId;
 use crate::limits;
 use crate::net::Outbox;
+use crate::net::tls::Session;
 use crate::ring::Fd;
 
 use super::cache::CacheClient;
@@ -31,8 +32,20 @@ pub enum Phase {
     Closed,
 }
 
+/// What stands between a connection's socket and its runtime.
+pub enum Layer {
+    /// Nothing: bytes go as they come.
+    Plain,
+    /// The first byte will say whether this is TLS.
+    FirstByte,
+    /// Records, after their handshake.
+    Tls(Box<Session>),
+}
+
 /// What a connection is to its runtime.
 pub enum Role {
+    /// Nothing yet: a handshake comes first.
+    Guest,
     /// A client of a server runtime.
     Server,
     /// A client runtime's connection to its target.
@@ -72,6 +85,10 @@ pub struct Connection {
     pub role: Role,
     /// What it speaks, to a server or client runtime.
     pub protocol: ProtocolState,
+    /// What stands before that.
+    pub layer: Layer,
+    /// Why it never came to be one of its runtime's.
+    pub failure: Option<Box<str>>,
     /// Bytes read and not yet understood: the start of a message, or all that came while parked.
     pub input: Vec<u8>,
     /// Bytes to send.
@@ -118,6 +135,23 @@ impl Connection {
     /// Whether messages may still be handed to it and taken from it.
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open
+    }
+
+    /// Whether a handshake must end before its runtime hears of it.
+    pub fn is_opening(&self) -> bool {
+        match &self.layer {
+            Layer::Plain => false,
+            Layer::FirstByte => true,
+            Layer::Tls(session) => !session.is_established(),
+        }
+    }
+
+    /// Bytes that aren't known to be sent.
+    pub fn unsent_bytes(&self) -> usize {
+        match &self.layer {
+            Layer::Tls(session) => self.outbox.bytes() + session.wire_bytes(),
+            _ => self.outbox.bytes(),
+        }
     }
 }
 
@@ -167,14 +201,6 @@ impl Connections {
         place.connection = Some(make(ConnectionId::new(self.worker, slot, place.generation)));
         self.open += 1;
         Some(slot)
-    }
-
-    /// The id that the next [`Connections::insert`] gives.
-    pub fn next_id(&self) -> Option<ConnectionId> {
-        let slot = self.free.last().copied().unwrap_or(self.slots.len() as u32);
-        let generation = self.slots.get(slot as usize).map_or(0, |place| place.generation) + 1;
-        let fits = (slot as usize) < limits::CONNECTIONS_PER_WORKER_MAX;
-        fits.then(|| ConnectionId::new(self.worker, slot, generation))
     }
 
     /// Frees a slot; it retires when its generations are used up.

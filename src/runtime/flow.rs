@@ -12,13 +12,12 @@ use crate::log::LogLevel;
 use crate::net::Outbox;
 use crate::ring::{Chunks, Errno, Fd, How, Op, OpKind, Token};
 
-use super::cache::Join;
-use super::connection::{Connection, Pause, Phase, ProtocolState, Role};
+use super::connection::{Connection, Layer, Pause, Phase, ProtocolState, Role};
 use super::instance::Stopping;
 use super::local::{Local, TimerEvent};
 use super::message::{FromWorker, ToWorker};
 use super::stats::{Arrival, StatsCell};
-use super::{Framing, Placement, RuntimeKind, cache, client, proxy, server};
+use super::{Framing, Placement, RuntimeKind, cache, client, opening, proxy, server};
 
 impl Local {
     /// A connection in `phase`; nothing if the worker is full.
@@ -38,6 +37,8 @@ impl Local {
             phase,
             role,
             protocol: ProtocolState::Messages,
+            layer: Layer::Plain,
+            failure: None,
             input: Vec::new(),
             outbox: Outbox::new(),
             in_flight: 0,
@@ -87,34 +88,16 @@ impl Local {
         let Some(index) = index.filter(|index| self.instance_at(*index).stopping.is_none()) else {
             return self.close_unowned(fd);
         };
-        let role = match self.instance_at(index).config().kind {
-            RuntimeKind::Cache => match cache::join(self, index, peer) {
-                Join::Role(role) => role,
-                Join::Refused => return self.close_unowned(fd),
-                Join::Later => {
-                    let adopt = ToWorker::Adopt { runtime, fd, peer, arrival };
-                    return self.workers[usize::from(self.worker)].send(adopt);
-                }
-            },
-            RuntimeKind::Proxy => proxy::front_role(),
-            RuntimeKind::Server | RuntimeKind::Client => Role::Server,
-        };
         let worker = self.worker;
-        let Some(slot) = self.insert_connection(index, Some(fd), peer, role) else {
+        let Some(slot) = self.insert_connection(index, Some(fd), peer, Role::Guest) else {
             StatsCell::add(&self.instance_at(index).cell(worker).refused, 1);
             return self.close_unowned(fd);
         };
         let cell = self.instance_at(index).cell(worker);
         StatsCell::add(&cell.connections, 1);
         StatsCell::add(&cell.connections_total, 1);
-        match self.connections.at(slot).role {
-            Role::Front(_) => proxy::on_open(self, slot),
-            Role::Server => {
-                server::on_open(self, slot);
-                self.read_on(slot);
-            }
-            _ => self.read_on(slot),
-        }
+        drop(arrival);
+        opening::accepted(self, slot);
     }
 
     /// Arms the receive if nothing speaks against it.
@@ -167,13 +150,25 @@ impl Local {
         if connection.phase != Phase::Open {
             return;
         }
-        let index = connection.instance;
+        let (index, is_plain) = (connection.instance, matches!(connection.layer, Layer::Plain));
         StatsCell::add(&self.instance_at(index).cell(worker).bytes_in, bytes.len() as u64);
-        match self.connections.at(slot).role {
+        if is_plain {
+            self.on_plain_bytes(slot, bytes);
+        } else {
+            opening::on_bytes(self, slot, bytes);
+        }
+    }
+
+    /// Bytes for the runtime of an open connection, not empty.
+    pub fn on_plain_bytes(&mut self, slot: u32, bytes: &[u8]) {
+        let connection = self.connections.at(slot);
+        match connection.role {
             Role::Server | Role::Client => server::on_bytes(self, slot, bytes),
             Role::Front(_) | Role::Back(_) => proxy::on_bytes(self, slot, bytes),
-            // A cache takes its bytes where they are; see `cache::on_received`.
-            Role::Cache(_) => {}
+            // Without TLS a cache takes its bytes where they are; see `cache::on_received`.
+            Role::Cache(_) => cache::on_bytes(self, slot, bytes),
+            // Its cache is busy: they wait.
+            Role::Guest => connection.input.extend_from_slice(bytes),
         }
     }
 
@@ -183,8 +178,13 @@ impl Local {
         connection.read_ended = true;
         match connection.phase {
             Phase::Lingering => self.close_now(slot),
+            Phase::Open if connection.is_opening() => {
+                connection.failure = Some("the other side closed it".into());
+                self.close_now(slot);
+            }
             Phase::Open => match connection.role {
                 Role::Front(_) | Role::Back(_) => proxy::on_end(self, slot),
+                Role::Guest => {}
                 _ => {
                     server::http::on_parked_bytes(self, slot);
                     self.half_closed.push(slot);
@@ -192,6 +192,25 @@ impl Local {
             },
             _ => {}
         }
+    }
+
+    /// The peer's socket has no more bytes. TLS has an end of its own, which came before or should have.
+    pub fn on_socket_end(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        let is_tls = matches!(connection.layer, Layer::Tls(_)) && connection.is_open();
+        if !is_tls || connection.is_opening() {
+            return self.on_end(slot);
+        }
+        if connection.read_ended {
+            return;
+        }
+        // Someone in between may have cut it: a message that isn't whole is none, and a stream isn't passed on as whole.
+        match connection.role {
+            Role::Front(_) | Role::Back(_) => proxy::on_cut(self, slot),
+            Role::Server | Role::Client if !connection.parked => connection.input = Vec::new(),
+            _ => {}
+        }
+        self.on_end(slot);
     }
 
     /// After the turn's handlers and commands: whoever has ended its stream and waits for nothing is closed.
@@ -316,11 +335,16 @@ impl Local {
         if !matches!(connection.phase, Phase::Open | Phase::Flushing) {
             return;
         }
-        if let Some(chunks) = connection.outbox.take_send() {
+        let chunks = match connection.layer {
+            Layer::Plain => connection.outbox.take_send(),
+            _ => self.take_send(slot),
+        };
+        let connection = self.connections.at(slot);
+        if let Some(chunks) = chunks {
             connection.in_flight += 1;
             let token = Token::new(OpKind::Send, connection.id.bits());
             self.ops.push(Op::Send { fd, chunks, token });
-        } else if connection.phase == Phase::Flushing && connection.outbox.is_empty() {
+        } else if connection.phase == Phase::Flushing && connection.unsent_bytes() == 0 {
             self.linger(slot);
         }
     }
@@ -329,8 +353,11 @@ impl Local {
     pub fn on_sent(&mut self, slot: u32, result: Result<usize, Errno>, chunks: Chunks) {
         let worker = self.worker;
         let connection = self.connections.at(slot);
-        let kept = connection.outbox.on_sent(result, chunks);
-        let (index, left) = (connection.instance, connection.outbox.bytes());
+        let kept = match &mut connection.layer {
+            Layer::Tls(session) => session.on_sent(result, chunks),
+            _ => connection.outbox.on_sent(result, chunks),
+        };
+        let (index, left) = (connection.instance, connection.unsent_bytes());
         StatsCell::add(&self.instance_at(index).cell(worker).bytes_out, result.unwrap_or(0) as u64);
         if kept.is_err() {
             return self.close_now(slot);
@@ -361,7 +388,7 @@ impl Local {
             Phase::Open => {
                 connection.phase = Phase::Flushing;
                 cache::drop_input(connection);
-                let (id, left) = (connection.id, connection.outbox.bytes());
+                let (id, left) = (connection.id, connection.unsent_bytes());
                 if left > 0 {
                     let event = TimerEvent::Flush { connection: id, left };
                     self.timers.insert(self.now, limits::FLUSH_STALL_MS, event);
@@ -384,7 +411,7 @@ impl Local {
         if connection.phase != Phase::Flushing {
             return;
         }
-        let still = connection.outbox.bytes();
+        let still = connection.unsent_bytes();
         if still >= left {
             return self.close_slow(slot);
         }
@@ -400,6 +427,10 @@ impl Local {
             // There are replies to come.
             return;
         }
+        if self.say_goodbye(slot) {
+            return;
+        }
+        let connection = self.connections.at(slot);
         if connection.read_ended {
             return self.close_now(slot);
         }
@@ -488,8 +519,14 @@ impl Local {
         if std::mem::replace(&mut connection.ended, true) {
             return;
         }
-        let index = connection.instance;
-        match connection.role {
+        let (index, is_opening) = (connection.instance, connection.is_opening());
+        let is_client = self.instance_at(index).config().kind == RuntimeKind::Client;
+        match self.connections.at(slot).role {
+            Role::Guest if is_client => client::on_refused(self, slot),
+            Role::Guest => {
+                StatsCell::subtract(&self.instance_at(index).cell(worker).connections, 1);
+            }
+            Role::Back(_) if is_opening => proxy::on_refused(self, slot),
             Role::Server => {
                 StatsCell::subtract(&self.instance_at(index).cell(worker).connections, 1);
                 server::on_close(self, slot);

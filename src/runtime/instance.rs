@@ -30,6 +30,8 @@ pub struct Instance {
     pub stopping: Option<Stopping>,
     /// client: its state.
     pub dialler: Dialler,
+    /// When a failed handshake was last logged, in monotonic milliseconds; 0 for never.
+    pub handshake_logged_ms: u64,
     /// proxy: where round-robin stands.
     pub next_backend: usize,
     /// cache: its store and the commands of the turn; away while its batch runs.
@@ -71,6 +73,7 @@ impl Instance {
             observed: false,
             stopping: None,
             dialler: Dialler::default(),
+            handshake_logged_ms: 0,
             next_backend: 0,
             cache,
         }

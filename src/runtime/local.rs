@@ -32,6 +32,10 @@ pub enum TimerEvent {
     Reconnect { runtime: RuntimeId },
     /// A dial takes too long.
     DialTimeout { connection: ConnectionId },
+    /// A handshake takes too long.
+    Handshake { connection: ConnectionId },
+    /// A client is silent on a port that speaks both TLS and plain.
+    FirstByte { connection: ConnectionId },
     /// A peer doesn't end its side after we ended ours.
     Linger { connection: ConnectionId },
     /// A connection that closes had so many bytes left to send.
@@ -80,6 +84,8 @@ pub struct Local {
     pub relaying: Vec<usize>,
     /// For building a framed message.
     pub scratch: Vec<u8>,
+    /// For records of TLS and what they say.
+    pub room: crate::net::tls::Room,
     /// The commands that this turn brought to the caches here.
     pub cache: CacheTurn,
     /// What HTTP connections share.

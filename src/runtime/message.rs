@@ -40,6 +40,8 @@ pub enum ToWorker {
     Adopt { runtime: RuntimeId, fd: Fd, peer: SocketAddr, arrival: Arrival },
     /// Other workers' commands have something to tell the clients of a cache here.
     CacheLetters { runtime: RuntimeId },
+    /// Its cache was busy when a connection's turn to join it came: try again.
+    Open { connection: ConnectionId },
     /// Close the runtime's connections after at most `drain_ms`, run `on_stop`, answer [`FromWorker::Stopped`].
     Stop { request: u64, runtime: RuntimeId, drain_ms: u64 },
     /// Send a message to one of the runtime's connections or to all of them. `request` 0 wants no answer;

@@ -12,6 +12,7 @@ pub mod flow;
 pub mod instance;
 pub mod local;
 pub mod message;
+pub mod opening;
 pub mod place;
 pub mod process;
 pub mod proxy;
@@ -142,6 +143,8 @@ pub struct RuntimeConfig {
     pub maxmemory: u64,
     /// cache: what happens then.
     pub eviction: crate::store::eviction::Policy,
+    /// TLS towards clients, targets and backends.
+    pub tls: crate::net::tls::Settings,
     /// How many workers serve it.
     pub workers: WorkerCount,
     /// A callback-style script, as the user named it.
@@ -174,6 +177,8 @@ pub struct Placement {
     pub backends: Vec<Backend>,
     /// The app whose handlers it runs, and which of the app's definitions it is.
     pub app: Option<(AppId, usize)>,
+    /// Its certificates and what else TLS needs.
+    pub tls: crate::net::tls::Tls,
     /// The workers that serve it, lowest first; the first one accepts.
     pub workers: Vec<u8>,
 }

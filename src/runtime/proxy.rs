@@ -10,12 +10,14 @@ use crate::limits;
 use crate::log::LogLevel;
 use crate::lua::Handlers;
 use crate::lua::Route;
+use crate::net::dial::Target;
 use crate::ring::{Errno, Fd, How, Op, OpKind, Token};
 
-use super::connection::{Pause, Phase, Role};
+use super::config::backend_parts;
+use super::connection::{Layer, Pause, Phase, Role};
 use super::local::Local;
 use super::stats::StatsCell;
-use super::{Strategy, client};
+use super::{Strategy, client, opening};
 
 /// One half's view of a proxied pair.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,8 +51,8 @@ fn link(local: &mut Local, slot: u32) -> Option<&mut Link> {
 /// A client came: ask the script where it goes, or decide.
 pub fn on_open(local: &mut Local, slot: u32) {
     let connection = local.connections.at(slot);
-    connection.paused |= Pause::ROUTING;
     let index = connection.instance;
+    local.pause(slot, Pause::ROUTING);
     let instance = local.instance_at(index);
     if instance.handlers.has(Handlers::ON_ROUTE) {
         local.tell_app_route(slot);
@@ -144,18 +146,16 @@ fn dial(local: &mut Local, front: u32, address: SocketAddr) {
 
 /// A backend's dial has ended.
 pub fn on_connected(local: &mut Local, back: u32, result: Result<Fd, Errno>) {
-    let worker = local.worker;
-    let index = local.connections.at(back).instance;
     let front = other(local, back);
     match result {
         Ok(fd) => {
             let connection = local.connections.at(back);
             connection.fd = Some(fd);
             connection.phase = Phase::Open;
-            StatsCell::add(&local.instance_at(index).cell(worker).upstream_connections, 1);
-            let Some(front) = front else { return local.close_now(back) };
-            local.read_on(back);
-            local.resume(front, Pause::ROUTING);
+            let host = server_host(local, back, front);
+            if !opening::dial_tls(local, back, &host) {
+                opened(local, back);
+            }
         }
         Err(error) => {
             unlink(local, back);
@@ -165,6 +165,53 @@ pub fn on_connected(local: &mut Local, back: u32, result: Result<Fd, Errno>) {
                 on_dial_failed(local, front, &error.to_string());
             }
         }
+    }
+}
+
+/// The name that a backend's certificate must have: the one it was dialled by.
+fn server_host(local: &mut Local, back: u32, front: Option<u32>) -> String {
+    let connection = local.connections.at(back);
+    let (index, ip) = (connection.instance, connection.peer.ip().to_string());
+    let chosen = front.and_then(|front| link(local, front)).filter(|link| !link.fixed);
+    let backend = chosen.map(|link| link.backend);
+    let backends = &local.instance_at(index).config().backends;
+    let address = backend.and_then(|at| backends.get(at)).map(|backend| backend_parts(backend).1);
+    let target = address.and_then(|address| address.parse::<Target>().ok());
+    target.map_or(ip, |target| target.host)
+}
+
+/// A backend is connected, and its handshake is over: the client is read.
+pub fn opened(local: &mut Local, back: u32) {
+    let worker = local.worker;
+    let index = local.connections.at(back).instance;
+    StatsCell::add(&local.instance_at(index).cell(worker).upstream_connections, 1);
+    let Some(front) = other(local, back) else { return local.close_now(back) };
+    local.read_on(back);
+    local.resume(front, Pause::ROUTING);
+    let early = std::mem::take(&mut local.connections.at(front).input);
+    if !early.is_empty() {
+        on_bytes(local, front, &early);
+    }
+    on_flushed(local, back);
+}
+
+/// A backend's handshake failed, or it went away in it.
+pub fn on_refused(local: &mut Local, back: u32) {
+    let why = local.connections.at(back).failure.take();
+    let front = other(local, back);
+    unlink(local, back);
+    if let Some(front) = front {
+        unlink(local, front);
+        on_dial_failed(local, front, why.as_deref().unwrap_or("the connection broke"));
+    }
+}
+
+/// A half's stream was cut off: the other half must not take it for whole.
+pub fn on_cut(local: &mut Local, slot: u32) {
+    if let Some(to) = other(local, slot)
+        && let Layer::Tls(session) = &mut local.connections.at(to).layer
+    {
+        session.abandon();
     }
 }
 
@@ -224,7 +271,12 @@ fn unlink(local: &mut Local, slot: u32) {
 /// Bytes of one half go to the other.
 pub fn on_bytes(local: &mut Local, slot: u32, bytes: &[u8]) {
     let worker = local.worker;
-    let index = local.connections.at(slot).instance;
+    let connection = local.connections.at(slot);
+    if connection.paused & Pause::ROUTING != 0 {
+        // They came with its handshake.
+        return connection.input.extend_from_slice(bytes);
+    }
+    let index = connection.instance;
     StatsCell::add(&local.instance_at(index).cell(worker).messages, 1);
     let Some(to) = other(local, slot) else { return local.close_now(slot) };
     if !local.send(to, bytes) {
@@ -246,6 +298,7 @@ pub fn on_outbox_low(local: &mut Local, slot: u32) {
 pub fn on_end(local: &mut Local, slot: u32) {
     match other(local, slot) {
         Some(to) => on_flushed(local, to),
+        None if local.connections.at(slot).paused & Pause::ROUTING != 0 => {}
         None => local.close_now(slot),
     }
 }
@@ -255,9 +308,11 @@ pub fn on_flushed(local: &mut Local, slot: u32) {
     let Some(from) = other(local, slot) else { return };
     let ended = local.connections.at(from).read_ended;
     let connection = local.connections.at(slot);
-    if !ended || !connection.outbox.is_empty() || connection.phase != Phase::Open {
+    let is_ready = connection.phase == Phase::Open && !connection.is_opening();
+    if !ended || connection.unsent_bytes() > 0 || !is_ready || local.say_goodbye(slot) {
         return;
     }
+    let connection = local.connections.at(slot);
     let (id, fd, read_ended) = (connection.id, connection.fd, connection.read_ended);
     let (Some(fd), Some(own)) = (fd, link(local, slot)) else { return };
     if !std::mem::replace(&mut own.shut, true) {

@@ -21,6 +21,8 @@ pub struct StatsCell {
     pub refused: AtomicU64,
     /// Connections ended by an error of the peer's protocol.
     pub protocol_errors: AtomicU64,
+    /// Handshakes that failed or took too long.
+    pub handshake_errors: AtomicU64,
     /// Connections closed because they didn't read.
     pub slow_closed: AtomicU64,
     /// Errors of the runtime's handlers.

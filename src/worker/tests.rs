@@ -53,6 +53,7 @@ impl Rig {
             store,
             backends,
             app: None,
+            tls: crate::net::tls::Tls::default(),
             workers: (0..workers as u8).collect(),
         };
         for inbox in self.setup.inboxes.iter() {

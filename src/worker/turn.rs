@@ -10,10 +10,10 @@ use crate::ring::timers::Timers;
 use crate::ring::{Completion, Driver, Errno, OpKind, Token, Wait};
 use crate::runtime::apps::Apps;
 use crate::runtime::cache::{self, CacheTurn};
-use crate::runtime::connection::{Connections, Role};
+use crate::runtime::connection::{Connections, Layer, Role};
 use crate::runtime::local::{Local, TimerEvent};
 use crate::runtime::message::{FromWorker, Inbox, Recipients, ToWorker};
-use crate::runtime::{client, place, proxy, server};
+use crate::runtime::{client, opening, place, proxy, server};
 
 /// A worker: its world and the ring that moves it.
 pub struct Worker {
@@ -62,6 +62,7 @@ impl Worker {
             half_closed_again: Vec::new(),
             relaying: Vec::new(),
             scratch: Vec::new(),
+            room: crate::net::tls::Room::default(),
             cache: CacheTurn::default(),
             http: server::http::HttpTurn::default(),
             control,
@@ -196,7 +197,8 @@ impl Worker {
         }
         match result {
             Ok(Some(received)) => {
-                if matches!(local.connections.at(slot).role, Role::Cache(_)) {
+                let connection = local.connections.at(slot);
+                if matches!((&connection.role, &connection.layer), (Role::Cache(_), Layer::Plain)) {
                     cache::on_received(local, &mut *self.driver, slot, received);
                 } else {
                     local.on_bytes(slot, self.driver.received(&received));
@@ -206,7 +208,7 @@ impl Worker {
                     local.read_on(slot);
                 }
             }
-            Ok(None) => local.on_end(slot),
+            Ok(None) => local.on_socket_end(slot),
             Err(error) => local.on_receive_error(slot, error),
         }
         local.finish(slot);
@@ -264,6 +266,8 @@ impl Worker {
                     }
                 }
             }
+            TimerEvent::Handshake { connection } => opening::on_timeout(local, connection),
+            TimerEvent::FirstByte { connection } => opening::on_silence(local, connection),
             TimerEvent::Linger { connection } => {
                 if let Some(slot) = local.connections.slot_of(connection) {
                     local.close_now(slot);
@@ -347,6 +351,13 @@ fn on_message(local: &mut Local, message: ToWorker) {
         ToWorker::Observe { runtime, on } => {
             if let Some(instance) = local.instance(runtime) {
                 instance.observed = on;
+            }
+        }
+        ToWorker::Open { connection } => {
+            if let Some(slot) = local.connections.slot_of(connection)
+                && local.connections.at(slot).is_open()
+            {
+                local.opened(slot);
             }
         }
         ToWorker::Shutdown { drain_ms } => local.shutdown(drain_ms),

@@ -18,6 +18,7 @@ use crate::control::state::SavedSource;
 use crate::control::validate::{Problem, overlap};
 use crate::error::OperatorError;
 use crate::log::LogLevel;
+use crate::net::tls::Tls;
 use crate::runtime::message::{FromWorker, ToWorker};
 use crate::runtime::{Placement, RuntimeConfig};
 
@@ -39,6 +40,7 @@ struct Step {
     /// It was stopped by hand before a restart.
     was_stopped: bool,
     workers: Vec<u8>,
+    tls: Tls,
     listener: NewListener,
 }
 
@@ -164,7 +166,8 @@ impl Manager {
         let workers = self.workers_for(&config, handlers, Some(&generation.workers));
         let listener =
             if runs { self.new_listener(generation, &config)? } else { NewListener::Same };
-        Ok(Step { config, runs, ran, was_stopped, workers, listener })
+        let tls = config.load_tls(old.map(|old| &old.tls))?;
+        Ok(Step { config, runs, ran, was_stopped, workers, tls, listener })
     }
 
     fn new_listener(
@@ -285,6 +288,7 @@ impl Manager {
             stats: Arc::clone(&runtime.stats),
             store: runtime.store.clone(),
             app: Some((commit.generation.id, index)),
+            tls: step.tls.clone(),
             workers: step.workers.clone(),
         }
     }
@@ -305,6 +309,7 @@ impl Manager {
             }
             let Some(runtime) = self.runtimes.get_mut(name) else { continue };
             runtime.set_config(Arc::clone(&step.config), self.setup.now.unix_ms);
+            runtime.tls = step.tls.clone();
             runtime.handlers = commit.generation.definitions.runtimes[index].handlers.clone();
             if commit.generation.load.owner.is_none() {
                 runtime.origin = origin(&commit.generation, index);
@@ -382,6 +387,9 @@ impl Manager {
                 NewListener::Same => {}
                 NewListener::Reserved(reserved) => manager.listeners.take_over(&name, reserved),
                 NewListener::From(owner) => manager.listeners.hand_over(&owner, &name),
+            }
+            if step.runs && step.ran {
+                manager.follow_certificates(&name);
             }
             if step.runs && !step.ran {
                 manager.begin(&name);

@@ -77,6 +77,9 @@ impl Manager {
         };
         let mut config = RuntimeConfig::parse(kind, name, &fields)
             .map_err(|errors| FieldError::into_operator_error(kind, name, &errors))?;
+        if let Some(folder) = arguments.folder()? {
+            config.tls.anchor(&folder);
+        }
         let path = config.lua.take().filter(|path| !path.as_os_str().is_empty());
         config.lua =
             path.map(|path| main_file(&path, arguments.folder()?.as_deref())).transpose()?;
@@ -135,7 +138,7 @@ impl Manager {
             return Err(OperatorError::usage(format!("proxy \"{name}\" has no backends"))
                 .hint("name them with --backend HOST:PORT, or give it a script with on_route"));
         }
-        Ok(())
+        check_tls(config)
     }
 
     /// Evaluates a script that isn't started yet, so that its errors are seen where it is named.
@@ -196,6 +199,10 @@ impl Manager {
             .map_err(|errors| FieldError::into_operator_error(kind, name, &errors))?;
         let path = config.lua.take().filter(|path| !path.as_os_str().is_empty());
         let folder = request.arguments.folder()?;
+        if let Some(folder) = &folder {
+            config.tls.anchor(folder);
+        }
+        check_tls(&config)?;
         config.lua = path.map(|path| main_file(&path, folder.as_deref())).transpose()?;
         if config.lua.is_some() && runtime.config.lua.is_none() && self.apps.contains_key(name) {
             return Err(OperatorError::failed(format!("the name \"{name}\" is taken by an app")));
@@ -211,6 +218,20 @@ impl Manager {
         Ok(config)
     }
 
+    /// What is new serves the connections to come; the files were read a moment ago.
+    fn renew_tls(&mut self, name: &str) {
+        let Some(runtime) = self.runtimes.get_mut(name).filter(|it| it.is_running()) else {
+            return;
+        };
+        match runtime.config.load_tls(Some(&runtime.tls)) {
+            Ok(tls) => {
+                runtime.tls = tls;
+                self.follow_certificates(name);
+            }
+            Err(error) => self.log(LogLevel::Error, name, error.message),
+        }
+    }
+
     fn take_edited(&mut self, name: &str, config: RuntimeConfig, done: Done) {
         let Some(runtime) = self.runtimes.get_mut(name) else { return };
         let start = config.autostart == Some(true) && !runtime.is_running();
@@ -219,6 +240,7 @@ impl Manager {
             self.setup.now.unix_ms,
         );
         let configs = [Arc::clone(&runtime.config)];
+        self.renew_tls(name);
         self.save(name);
         self.log(LogLevel::Info, name, "edited");
         let name = name.to_owned();
@@ -249,4 +271,12 @@ impl Manager {
             );
         });
     }
+}
+
+/// The files of TLS are there and fit.
+fn check_tls(config: &RuntimeConfig) -> Result<(), OperatorError> {
+    config.load_tls(None).map(|_| ()).map_err(|mut error| {
+        error.message = format!("{} \"{}\": {}", config.kind, config.name, error.message);
+        error
+    })
 }

@@ -8,6 +8,7 @@ mod app;
 mod apply;
 mod ask;
 mod backends;
+mod certificates;
 mod commit;
 mod create;
 mod listeners;
@@ -86,6 +87,7 @@ pub struct Manager {
     apps: BTreeMap<String, App>,
     listeners: listeners::Listeners,
     names: backends::Names,
+    certificates: certificates::Certificates,
     asked: ask::Asked,
     streams: streams::Streams,
     ids: Ids,
@@ -120,6 +122,7 @@ impl Manager {
             apps: BTreeMap::new(),
             listeners: listeners::Listeners::default(),
             names: backends::Names::default(),
+            certificates: certificates::Certificates::default(),
             asked: ask::Asked::default(),
             streams: streams::Streams::default(),
             ids: Ids::default(),

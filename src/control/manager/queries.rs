@@ -24,6 +24,7 @@ static COUNTERS: &[Counter] = &[
     ("bytes_out", |cell| &cell.bytes_out),
     ("refused", |cell| &cell.refused),
     ("protocol_errors", |cell| &cell.protocol_errors),
+    ("handshake_errors", |cell| &cell.handshake_errors),
     ("slow_closed", |cell| &cell.slow_closed),
     ("script_errors", |cell| &cell.script_errors),
     ("upstream_connections", |cell| &cell.upstream_connections),

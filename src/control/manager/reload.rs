@@ -18,11 +18,15 @@ impl Manager {
         }
     }
 
-    /// Loads every app again whose files have changed (SIGHUP, or after changes were missed).
+    /// Loads every app again whose files have changed, and all certificates (SIGHUP, or after changes were missed).
     pub fn reload_all(&mut self) {
         let names: Vec<String> = self.apps.keys().cloned().collect();
         for name in names {
             self.reload_now(name);
+        }
+        let runtimes: Vec<String> = self.runtimes.keys().cloned().collect();
+        for name in runtimes {
+            self.renew_or_tell(&name);
         }
     }
 

@@ -11,6 +11,7 @@ use super::Manager;
 use crate::control::state::SavedSource;
 use crate::error::OperatorError;
 use crate::id::{RuntimeId, RuntimeKind};
+use crate::net::tls::Tls;
 use crate::runtime::{Placement, RuntimeConfig, RuntimeStats, WorkerCount};
 use crate::store::SharedStore;
 use crate::suggest::did_you_mean;
@@ -89,6 +90,8 @@ pub struct Runtime {
     pub workers: Vec<u8>,
     /// cache: its store while it runs.
     pub store: Option<Arc<SharedStore>>,
+    /// Its certificates as last read, while it runs.
+    pub tls: Tls,
     /// Whether it shall run: also true for one that couldn't start.
     pub wanted: bool,
     /// Milliseconds since the epoch.
@@ -191,6 +194,7 @@ impl Manager {
             handlers: Vec::new(),
             workers: Vec::new(),
             store: None,
+            tls: Tls::default(),
             wanted: false,
             created_ms: self.setup.now.unix_ms,
             started_ms: None,
@@ -242,6 +246,7 @@ impl Manager {
             stats: Arc::clone(&runtime.stats),
             store: runtime.store.clone(),
             app: app.map(|app| (app.id, runtime.definition())),
+            tls: runtime.tls.clone(),
             workers: runtime.workers.clone(),
         }
     }

@@ -111,6 +111,10 @@ impl Manager {
     pub(super) fn acquire(&mut self, name: &str) -> Result<(), OperatorError> {
         let Some(runtime) = self.runtimes.get(name) else { return Ok(()) };
         let config = Arc::clone(&runtime.config);
+        let tls = config.load_tls(Some(&runtime.tls))?;
+        if let Some(runtime) = self.runtimes.get_mut(name) {
+            runtime.tls = tls;
+        }
         let mut port = 0;
         if let Some(listen) = config.listen {
             port = self.listeners.bind(name, listen)?.port();
@@ -168,6 +172,7 @@ impl Manager {
             (None, None) => format!("{kind} runs"),
         };
         self.log(LogLevel::Info, name, text);
+        self.follow_certificates(name);
         self.refresh_dependents(name);
     }
 

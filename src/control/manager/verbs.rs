@@ -313,8 +313,14 @@ impl Manager {
         });
     }
 
-    /// `reload_lua {name}`: of a runtime's app, or of an app.
+    /// `reload_lua {name}`: of a runtime's app, or of an app; certificates are read again too.
     fn verb_reload_lua(&mut self, request: Request) {
+        let runtime = request.arguments.text("name").unwrap_or_default().to_owned();
+        if self.find_app(&runtime).is_err()
+            && let Some(renewed) = self.renew_certificates(&runtime)
+        {
+            return request.answer.give(renewed.map(|()| json!({ "name": runtime })));
+        }
         let found = request.arguments.text("name").and_then(|name| self.find_app(name));
         let name = match found {
             Ok((name, _)) => name.to_owned(),

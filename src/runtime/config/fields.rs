@@ -62,8 +62,14 @@ pub enum ValueType {
     List,
     /// `PORT` or `HOST:PORT`.
     Address,
+    /// A file's path.
+    File,
+    /// Files' paths; on the command line separated by commas.
+    Files,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// The same; a flag without a value means the first.
+    Switch(&'static [&'static str]),
 }
 
 impl ValueType {
@@ -76,13 +82,16 @@ impl ValueType {
             ValueType::Table => "table",
             ValueType::List => "list",
             ValueType::Address => "address",
+            ValueType::File => "file",
+            ValueType::Files => "files",
             ValueType::Choice(_) => "choice",
+            ValueType::Switch(_) => "switch",
         }
     }
 
     /// The words of a choice; else nothing.
     pub fn choices(self) -> &'static [&'static str] {
-        if let ValueType::Choice(words) = self { words } else { &[] }
+        if let ValueType::Choice(words) | ValueType::Switch(words) = self { words } else { &[] }
     }
 }
 
@@ -448,17 +457,13 @@ pub fn later(name: &str) -> Option<&'static str> {
         }
         "replicate" | "replica_of" => Some("replication isn't in this version yet"),
         "commands" => Some("cache commands written in Lua aren't in this version yet"),
-        "tls" | "cert" | "key" | "ca" => {
-            Some("TLS isn't in this version yet: bytes go in the clear")
-        }
         "websocket" => Some("WebSocket isn't in this version yet"),
         "http" | "http_cache" => Some(NOT_YET),
         "udp" => Some("UDP isn't in this version yet"),
         "rate_limit" | "global_rate_limit" | "idle_timeout" | "group" | "master_pw"
         | "master_forward" | "cache" | "log" | "write" | "drain" | "health_check"
         | "health_interval" | "health_path" | "health_threshold" | "circuit_threshold"
-        | "circuit_timeout" | "retry" | "retry_all" | "client_ca" | "client_cert"
-        | "client_key" | "sidecar" | "raw" => Some(NOT_YET),
+        | "circuit_timeout" | "retry" | "retry_all" | "sidecar" | "raw" => Some(NOT_YET),
         _ => None,
     }
 }

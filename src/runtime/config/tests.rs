@@ -97,7 +97,6 @@ fn wrong_fields_say_what_was_expected() {
         ),
         (Server, json!({"max_connections": 1.5}), "got 1.5"),
         (Server, json!({"backends": ["a:1"]}), "it is for: proxy"),
-        (Server, json!({"tls": true}), "TLS isn't in this version yet"),
         (Server, json!({"protocol": "websocket"}), "\"websocket\" isn't in this version yet"),
         (Server, json!({"protocol": "htpp"}), "expected \"auto\", \"lines\", \"raw\" or \"http\""),
         (
@@ -107,6 +106,7 @@ fn wrong_fields_say_what_was_expected() {
         ),
         (Server, json!({"detect_ms": 100_000}), "expected a whole number from 0 to 60000"),
         (Client, json!({"protocol": "http"}), "\"http\" isn't in this version yet"),
+        (Server, json!({"tls": "maybe"}), "expected true, false, optional, got \"maybe\""),
         (Server, json!({"workers": 0}), "got 0, or \"all\""),
         (Client, json!({"target": "nowhere"}), "\"nowhere\" is not an address to connect to"),
         (Proxy, json!({"backends": "a:1"}), "use --protocol tcp"),

@@ -179,6 +179,7 @@ impl World {
             store,
             backends,
             app: None,
+            tls: crate::net::tls::Tls::default(),
             workers: (0..workers).collect(),
         };
         self.runtimes.push(Runtime { placement, address, listener: None });
