@@ -49,6 +49,7 @@ fn main() {
         store,
         backends: Vec::new(),
         app: None,
+        tls: socketley::net::tls::Tls::default(),
         workers: vec![0],
     };
     match script {

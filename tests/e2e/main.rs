@@ -15,3 +15,4 @@ mod readme;
 mod reload;
 mod restart;
 mod seed;
+mod tls;

@@ -15,7 +15,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    pub fn new() -> Certificates {
+    pub fn make() -> Certificates {
         static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("socketley-tls-{}-{number}", std::process::id());
@@ -137,7 +137,7 @@ fn pair(server: &Tls, client: &Tls, host: &str) -> [End; 2] {
 
 #[test]
 fn bytes_cross_whole_however_the_wire_cuts() {
-    let files = Certificates::new();
+    let files = Certificates::make();
     let server = files.server("localhost").load(false, None).unwrap();
     let client = files.client().load(true, None).unwrap();
     for seed in 0..60 {
@@ -177,7 +177,7 @@ fn bytes_cross_whole_however_the_wire_cuts() {
 
 #[test]
 fn a_record_that_was_touched_ends_it_with_an_alert() {
-    let files = Certificates::new();
+    let files = Certificates::make();
     let server = files.server("localhost").load(false, None).unwrap();
     let client = files.client().load(true, None).unwrap();
     for seed in 0..40 {
@@ -205,7 +205,7 @@ fn a_record_that_was_touched_ends_it_with_an_alert() {
 
 #[test]
 fn what_is_no_tls_at_all_is_refused() {
-    let files = Certificates::new();
+    let files = Certificates::make();
     let server = files.server("localhost").load(false, None).unwrap();
     for bytes in [
         &b"GET / HTTP/1.1\r\n\r\n"[..],
@@ -224,7 +224,7 @@ fn what_is_no_tls_at_all_is_refused() {
 
 #[test]
 fn certificates_are_chosen_by_name() {
-    let files = Certificates::new();
+    let files = Certificates::make();
     let mut settings = files.server("localhost");
     files.certify("b", "b.example.test");
     files.certify("w", "*.wild.test");
@@ -249,7 +249,7 @@ fn certificates_are_chosen_by_name() {
 
 #[test]
 fn a_server_is_who_it_must_be() {
-    let (files, others) = (Certificates::new(), Certificates::new());
+    let (files, others) = (Certificates::make(), Certificates::make());
     let server = files.server("localhost").load(false, None).unwrap();
     let meet = |settings: Settings, host: &str| {
         let client = settings.load(true, None).unwrap();
@@ -266,7 +266,7 @@ fn a_server_is_who_it_must_be() {
 
 #[test]
 fn clients_must_show_a_certificate_where_an_authority_is_named() {
-    let (files, others) = (Certificates::new(), Certificates::new());
+    let (files, others) = (Certificates::make(), Certificates::make());
     let mut settings = files.server("localhost");
     settings.files.authorities = Some(files.path("ca.pem"));
     let server = settings.load(false, None).unwrap();
@@ -290,7 +290,7 @@ fn clients_must_show_a_certificate_where_an_authority_is_named() {
 /// A reload of certificates keeps tickets good, but where clients are verified they must be verified again.
 #[test]
 fn sessions_are_resumed_also_after_a_reload() {
-    let files = Certificates::new();
+    let files = Certificates::make();
     let settings = files.server("localhost");
     let server = settings.load(false, None).unwrap();
     let client = files.client().load(true, None).unwrap();
@@ -312,7 +312,7 @@ fn sessions_are_resumed_also_after_a_reload() {
 
 #[test]
 fn protocols_are_agreed_on() {
-    let files = Certificates::new();
+    let files = Certificates::make();
     let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let agreed = |server: &[&str], client: &[&str]| {
         let server = Settings { protocols: names(server), ..files.server("localhost") };
@@ -331,7 +331,7 @@ fn protocols_are_agreed_on() {
 
 #[test]
 fn wrong_files_are_refused_with_the_reason() {
-    let files = Certificates::new();
+    let files = Certificates::make();
     let good = files.server("localhost");
     files.certify("other", "other.test");
     files.write("empty.pem", "");
@@ -341,7 +341,10 @@ fn wrong_files_are_refused_with_the_reason() {
         .map(|path| std::fs::read_to_string(path).unwrap())
         .concat();
     files.write("both.pem", &both);
-    let cases: &[(&[&str], &[&str], Option<&str>, &str)] = &[
+    /// Certificates, keys, authorities, and what is said.
+    type Case =
+        (&'static [&'static str], &'static [&'static str], Option<&'static str>, &'static str);
+    let cases: &[Case] = &[
         (&["localhost.pem"], &["localhost.key"], None, ""),
         (&["both.pem"], &[], None, ""),
         (&[], &[], None, "tls needs a certificate"),
@@ -389,7 +392,7 @@ fn paths_are_anchored_where_they_are_named() {
 /// What a connection that says nothing costs: beyond this only the allocator's rounding.
 #[test]
 fn an_idle_session_keeps_no_buffers() {
-    let files = Certificates::new();
+    let files = Certificates::make();
     let server = files.server("localhost").load(false, None).unwrap();
     let client = files.client().load(true, None).unwrap();
     let mut ends = pair(&server, &client, "localhost");
