@@ -239,3 +239,15 @@ pub const WEBSOCKET_DEFLATE_BYTES_MIN: usize = 256;
 pub const WEBSOCKET_DEFLATE_LEVEL: u32 = 2;
 /// The head of a server's answer to a WebSocket's handshake.
 pub const WEBSOCKET_ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// A store VM's heap.
+pub const STORE_VM_MEMORY_BYTES: usize = 256 * 1024 * 1024;
+/// Scripts that came by EVAL alone and are remembered; Redis 7.4's number.
+pub const SCRIPTS_EVALED_MAX: usize = 500;
+/// How long a script may run before its worker looks after others; Redis serves nobody meanwhile.
+pub const SCRIPT_SLICE_MS: u32 = 10;
+/// How long a script keeps others waiting before they are told that it is busy: Redis's default.
+pub const BUSY_REPLY_THRESHOLD_MS: u32 = 5000;
+/// How long the top level of a library of functions may run: Redis's bound.
+pub const FUNCTION_LOAD_MS: u32 = 500;
+/// Lines that scripts of one store wrote to the log and nobody took yet.
+pub const SCRIPT_LOGS_MAX: usize = 256;

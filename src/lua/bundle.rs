@@ -86,6 +86,12 @@ pub static FILES: &[Bundled] = bundle! {
     "lua/out.lua",
     "lua/shared.lua",
     "lua/starter.lua",
+    "lua/store/boot.lua",
+    "lua/store/libraries.lua",
+    "lua/store/main.lua",
+    "lua/store/redis.lua",
+    "lua/store/run.lua",
+    "lua/store/sandbox.lua",
     "stdlib/inspect.lua",
     "stdlib/socketley.lua",
 };

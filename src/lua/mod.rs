@@ -15,6 +15,7 @@ mod kernel;
 mod leaves;
 mod natives;
 mod report;
+pub mod scripts;
 mod snapshot;
 mod source;
 #[cfg(test)]

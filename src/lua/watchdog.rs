@@ -51,6 +51,8 @@ pub struct WatchSlot {
     kill_in_user: AtomicU32,
     /// The Lua state that is entered; null outside an entry.
     state: AtomicPtr<lua::lua_State>,
+    /// What is armed when the budget is used up: a [`lua::lua_Hook`].
+    hook: AtomicPtr<libc::c_void>,
     thread: libc::pid_t,
     clock: libc::clockid_t,
     shared: Arc<Shared>,
@@ -110,6 +112,7 @@ impl Watchdog {
             kill_epoch: AtomicU32::new(0),
             kill_in_user: AtomicU32::new(0),
             state: AtomicPtr::new(ptr::null_mut()),
+            hook: AtomicPtr::new(ptr::null_mut()),
             // SAFETY: gettid has no preconditions.
             thread: unsafe { libc::gettid() },
             clock,
@@ -173,6 +176,27 @@ pub(super) fn raw_state(lua: &mlua::Lua) -> *mut lua::lua_State {
 pub(super) struct Entry<'a> {
     slot: &'a WatchSlot,
     state: *mut lua::lua_State,
+    /// What the slot watched before: a script may be called by a handler.
+    outer: Outer,
+}
+
+/// An entry that another one interrupts.
+#[derive(Clone, Copy)]
+struct Outer {
+    state: *mut lua::lua_State,
+    hook: *mut libc::c_void,
+    in_user: u32,
+    budget_ms: u32,
+}
+
+/// What LuaJIT calls when the budget is used up.
+pub(super) type Hook = unsafe extern "C-unwind" fn(*mut lua::lua_State, *mut lua::lua_Debug);
+
+/// The calling thread's slot, if it has one.
+pub(super) fn current() -> Option<&'static WatchSlot> {
+    let slot = SLOT.get();
+    // SAFETY: a slot in SLOT is leaked, so it is valid for ever.
+    (!slot.is_null()).then(|| unsafe { &*slot })
 }
 
 impl WatchSlot {
@@ -183,13 +207,31 @@ impl WatchSlot {
 
     /// Begins an entry into `state`, which is valid until the entry is dropped.
     pub(super) fn enter(&self, state: *mut lua::lua_State, budget_ms: u32) -> Entry<'_> {
+        self.enter_with(state, budget_ms, on_count)
+    }
+
+    /// The same with a hook of its own. All of the entry counts until [`Entry::begin`] and after it.
+    pub(super) fn enter_with(
+        &self,
+        state: *mut lua::lua_State,
+        budget_ms: u32,
+        hook: Hook,
+    ) -> Entry<'_> {
+        let outer = Outer {
+            state: self.state.load(Ordering::Relaxed),
+            hook: self.hook.load(Ordering::Relaxed),
+            in_user: self.in_user.load(Ordering::Relaxed),
+            budget_ms: self.budget_ms.load(Ordering::Relaxed),
+        };
+        self.in_user.store(0, Ordering::Relaxed);
+        self.hook.store(hook as *mut libc::c_void, Ordering::Relaxed);
         self.epoch.store(self.epoch.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         self.budget_ms.store(budget_ms, Ordering::Relaxed);
         self.state.store(state, Ordering::Relaxed);
         if self.shared.asleep.load(Ordering::Relaxed) {
             self.shared.wake();
         }
-        Entry { slot: self, state }
+        Entry { slot: self, state, outer }
     }
 
     /// What runs now; nothing outside a script's code.
@@ -215,12 +257,24 @@ impl WatchSlot {
     }
 }
 
+impl Entry<'_> {
+    /// From here on the budget counts, as if a handler had begun.
+    pub(super) fn begin(&self) {
+        self.slot.in_user.store(1, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        let slot = self.slot;
+        let (slot, outer) = (self.slot, self.outer);
         slot.in_user.store(0, Ordering::Relaxed);
-        slot.state.store(ptr::null_mut(), Ordering::Relaxed);
-        slot.killing.store(0, Ordering::Relaxed);
+        slot.state.store(outer.state, Ordering::Relaxed);
+        slot.hook.store(outer.hook, Ordering::Relaxed);
+        slot.budget_ms.store(outer.budget_ms, Ordering::Relaxed);
+        if outer.state.is_null() {
+            slot.killing.store(0, Ordering::Relaxed);
+        }
+        slot.in_user.store(outer.in_user, Ordering::Relaxed);
         // SAFETY: the state is valid as long as its entry, and this is its thread.
         let armed = unsafe { lua::lua_gethook(self.state) }.is_some();
         if armed {
@@ -307,9 +361,12 @@ extern "C" fn on_signal(_: libc::c_int) {
     let slot = unsafe { &*slot };
     let kill = (slot.kill_epoch.load(Ordering::Relaxed), slot.kill_in_user.load(Ordering::Acquire));
     let state = slot.state.load(Ordering::Relaxed);
-    if slot.running() == Some(kill) && !state.is_null() {
+    let hook = slot.hook.load(Ordering::Relaxed);
+    if slot.running() == Some(kill) && !state.is_null() && !hook.is_null() {
+        // SAFETY: only `enter_with` stores it, from a `Hook`.
+        let hook = unsafe { std::mem::transmute::<*mut libc::c_void, Hook>(hook) };
         // SAFETY: the state is entered by this very thread, and LuaJIT lets a signal handler set a hook.
-        unsafe { lua::lua_sethook(state, Some(on_count), lua::LUA_MASKCOUNT, 1) };
+        unsafe { lua::lua_sethook(state, Some(hook), lua::LUA_MASKCOUNT, 1) };
     }
 }
 

@@ -25,9 +25,11 @@ use super::local::{Local, TimerEvent};
 use super::stats::StatsCell;
 
 mod front;
+mod scripts;
 pub mod waiting;
 
 use front::{Effects, Front};
+use scripts::Left;
 
 /// One client of a cache.
 pub struct CacheClient {
@@ -76,6 +78,8 @@ pub struct CacheTurn {
     waiting: Vec<usize>,
     /// What the running batch does to connections.
     effects: Effects,
+    /// Instances whose script isn't at its end.
+    scripts: Vec<usize>,
 }
 
 struct HeldBuffer {
@@ -101,9 +105,9 @@ impl Drop for CacheState {
 }
 
 impl CacheTurn {
-    /// Whether a batch couldn't get its lock and waits for the next turn.
+    /// Whether a batch couldn't get its lock and waits for the next turn, or a script wants to go on.
     pub fn has_work(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || !self.scripts.is_empty()
     }
 }
 
@@ -305,6 +309,9 @@ fn drop_parsed(connection: &mut Connection) {
 
 /// Runs the batches of this turn. One that doesn't get its store's lock soon waits for the next turn.
 pub fn run(local: &mut Local, driver: &mut dyn Driver) {
+    if !local.cache.scripts.is_empty() {
+        scripts::resume(local, driver);
+    }
     let mut rounds = 0;
     while !local.cache.waiting.is_empty() && rounds < limits::CACHE_ROUNDS_PER_TURN {
         rounds += 1;
@@ -330,6 +337,7 @@ fn run_one(local: &mut Local, driver: &mut dyn Driver, index: usize) -> bool {
     };
     let store = Arc::clone(&store.store);
     let mut done = false;
+    let mut left = Left::default();
     while !done {
         let Some(mut held) = store.try_lock(now_ms) else { break };
         // What others did before comes before what is done now.
@@ -347,7 +355,9 @@ fn run_one(local: &mut Local, driver: &mut dyn Driver, index: usize) -> bool {
         done = state.batch.run(&mut held, &mut front);
         state.batch.account(&mut held, driver.precise_ns() - started_ns);
         state.leaving.drain(..).for_each(|mut session| held.disconnect(&mut session));
+        left.look(&mut held, worker);
     }
+    left.settle(local, index);
     let Some(state) = local.instance_at(index).cache.as_mut() else { return true };
     state.active = true;
     let clients = if done {

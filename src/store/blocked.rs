@@ -238,8 +238,17 @@ impl Call<'_> {
         Ok(())
     }
 
+    /// Makes the client of a script wait for its end; the wait's number.
+    pub(super) fn wait_for_script(&mut self) -> Option<u64> {
+        let silent = |_: &mut Reply<'_>| {};
+        let (keys, kind, timeout_ms, again) = (self.args.first(0), None, None, None);
+        let (or_gone, at_once, too_late) = (false, silent as fn(&mut Reply<'_>), silent as _);
+        self.wait(Waiting { keys, kind, or_gone, timeout_ms, at_once, too_late, again }).ok()?;
+        self.session.wait.map(|ticket| ticket.number)
+    }
+
     /// The connection of the client, if it has one and may wait.
-    fn waitable(&self) -> Option<u64> {
+    pub(super) fn waitable(&self) -> Option<u64> {
         let connection = self.instance.clients.of(self.session)?.connection;
         (!self.session.state.has(State::NO_WAIT)).then_some(connection)
     }
@@ -332,6 +341,13 @@ impl Store {
         finish(keyspace, instance, number, |_, reply| *reply = out);
     }
 
+    /// A script has ended: its client gets the reply, and those that waited for its end go on.
+    pub(super) fn script_ended(&mut self, wait: u64, reply: Vec<u8>) {
+        let (keyspace, instance) = (&mut self.keyspace, &mut self.instance);
+        finish(keyspace, instance, wait, |_, out| *out = reply);
+        go_on(keyspace, instance);
+    }
+
     /// The time of a wait is up; nothing happens if it has ended already.
     pub fn time_out(&mut self, number: u64) {
         finish(&mut self.keyspace, &mut self.instance, number, late);
@@ -348,10 +364,14 @@ impl Store {
 /// CLIENT UNBLOCK: ends the wait of a client, if it waits in a command.
 pub(super) fn unblock(call: &mut Call<'_>, client: u64, how: Unblock) -> bool {
     const ERROR: CommandError = CommandError::Text("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+    let of_script = call.instance.scripting.suspended.as_ref().map(|suspended| suspended.wait);
     let chosen = |wait: &Wait| wait.session.id == client && !wait.postponed;
     let Some(number) = call.instance.blocked.numbers(chosen).first().copied() else {
         return false;
     };
+    if of_script == Some(number) {
+        return false;
+    }
     match how {
         Unblock::Timeout => finish(call.keyspace, call.instance, number, late),
         Unblock::Error => {
@@ -366,8 +386,12 @@ pub(super) fn unblock(call: &mut Call<'_>, client: u64, how: Unblock) -> bool {
 
 /// Lets all go on whose commands were postponed.
 pub(super) fn end_pause(call: &mut Call<'_>) {
-    for number in call.instance.blocked.numbers(|wait| wait.postponed) {
-        finish(call.keyspace, call.instance, number, |_, _| {});
+    go_on(call.keyspace, call.instance);
+}
+
+fn go_on(keyspace: &mut Keyspace, instance: &mut Instance) {
+    for number in instance.blocked.numbers(|wait| wait.postponed) {
+        finish(keyspace, instance, number, |_, _| {});
     }
 }
 

@@ -11,7 +11,7 @@ use super::Keyspace;
 use super::eviction::Policy;
 use super::instance::Settings;
 use super::thresholds::{REDIS, Thresholds};
-use crate::limits::{DATABASES, RESP_BULK_BYTES_MAX};
+use crate::limits::{BUSY_REPLY_THRESHOLD_MS, DATABASES, RESP_BULK_BYTES_MAX};
 
 /// The parameters' values.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +22,8 @@ pub struct Config {
     pub port: u16,
     /// Clients that connect may only read.
     pub readonly: bool,
+    /// How long a script keeps others waiting before they are told that it is busy.
+    pub busy_reply_threshold_ms: u32,
     /// Bytes that the store may have; 0: no limit.
     pub maxmemory: u64,
     /// Which keys go when they are reached.
@@ -79,6 +81,7 @@ impl Config {
             password: settings.password.clone().filter(|password| !password.is_empty()),
             port: settings.port,
             readonly: settings.readonly,
+            busy_reply_threshold_ms: BUSY_REPLY_THRESHOLD_MS,
             maxmemory: settings.maxmemory,
             policy: settings.policy,
             maxmemory_samples: 5,
@@ -168,6 +171,7 @@ pub const PARAMETERS: &[Parameter] = &[
         }),
     },
     number!("acllog-max-len", acl_log_len, SMALL),
+    number!("busy-reply-threshold", busy_reply_threshold_ms, SMALL),
     fixed!("databases", DATABASES),
     number!("hash-max-listpack-entries", thresholds.hash_entries, COUNT),
     memory!("hash-max-listpack-value", thresholds.hash_value_bytes),
@@ -186,6 +190,7 @@ pub const PARAMETERS: &[Parameter] = &[
     number!("lfu-log-factor", lfu_log_factor, SMALL),
     Parameter { name: "list-max-listpack-size", get: list_size, set: Some(set_list_size) },
     Parameter { name: "list-max-ziplist-size", get: list_size, set: Some(set_list_size) },
+    number!("lua-time-limit", busy_reply_threshold_ms, SMALL),
     memory!("maxmemory", maxmemory),
     Parameter {
         name: "maxmemory-clients",

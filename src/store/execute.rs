@@ -69,8 +69,12 @@ impl Store {
             Ok(found) => found,
             Err(error) => return Err(self.refuse(session, args, error)),
         };
-        if !self.instance.attention.is_empty() && self.before(session, id, now_ms) {
-            return Ok(());
+        if !self.instance.attention.is_empty() {
+            match self.before(session, id, now_ms) {
+                Ok(false) => {}
+                Ok(true) => return Ok(()),
+                Err(error) => return Err(self.refuse(session, args, error)),
+            }
         }
         self.instance.clients.touch(session.row, id, now_ms);
         let mut reply = Reply::new(out, session.resp3);
@@ -83,8 +87,19 @@ impl Store {
 
     /// What concerns every command, when there is something; true if it waits before it begins.
     #[cold]
-    fn before(&mut self, session: &mut Session, id: CommandId, now_ms: u64) -> bool {
-        self.instance.attention.any(Attention::PAUSED) && self.paused(session, id, now_ms)
+    fn before(
+        &mut self,
+        session: &mut Session,
+        id: CommandId,
+        now_ms: u64,
+    ) -> Result<bool, CommandError> {
+        let attention = self.instance.attention;
+        if attention.any(Attention::SCRIPT)
+            && self.instance.waits_for_script(session, id, now_ms)?
+        {
+            return Ok(true);
+        }
+        Ok(attention.any(Attention::PAUSED) && self.paused(session, id, now_ms))
     }
 
     fn paused(&mut self, session: &mut Session, id: CommandId, now_ms: u64) -> bool {

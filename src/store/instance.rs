@@ -9,6 +9,7 @@ use super::config::Config;
 use super::eviction::{Eviction, Policy};
 use super::hasher::Hasher;
 use super::meter::Meter;
+use super::scripting::{MakeEngine, Scripting};
 use super::statistics::{Process, Statistics};
 use super::transaction::Watches;
 
@@ -45,6 +46,8 @@ pub struct Instance {
     pub attention: Attention,
     /// The process's own figures, as last told by whoever runs the store.
     pub process: Process,
+    /// Scripts, functions and what runs them.
+    pub scripting: Scripting,
 }
 
 /// CLIENT PAUSE: which commands wait, and until when.
@@ -65,6 +68,8 @@ impl Attention {
     pub const BLOCKED: Attention = Attention(1);
     /// CLIENT PAUSE is on.
     pub const PAUSED: Attention = Attention(1 << 1);
+    /// A script is suspended.
+    pub const SCRIPT: Attention = Attention(1 << 8);
 
     /// Whether nothing is special.
     #[inline]
@@ -110,6 +115,10 @@ pub struct Settings {
     pub hasher: Option<Hasher>,
     /// Now, in milliseconds since the epoch.
     pub now_ms: u64,
+    /// What runs scripts; none: there are none.
+    pub scripting: Option<MakeEngine>,
+    /// Reads a clock in nanoseconds, for the scripts' times; none: they aren't measured.
+    pub clock: Option<fn() -> u64>,
 }
 
 impl Instance {
@@ -130,6 +139,7 @@ impl Instance {
             pause: Pause::default(),
             attention: Attention::default(),
             process: Process::default(),
+            scripting: Scripting::new(settings),
         }
     }
 

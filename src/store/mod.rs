@@ -35,6 +35,7 @@ pub mod packed;
 pub mod random;
 pub mod rdb;
 pub mod reply;
+pub mod scripting;
 mod segment;
 pub mod session;
 pub mod set;

@@ -42,6 +42,23 @@ impl<'a> Reply<'a> {
         self.out.extend_from_slice(b"\r\n");
     }
 
+    /// A status line of any bytes; line ends inside become spaces.
+    pub fn status(&mut self, text: &[u8]) {
+        self.out.push(b'+');
+        self.out.extend(text.iter().map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b }));
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    /// An integer of any length by its digits; a byte string in RESP2.
+    pub fn big_number(&mut self, digits: &[u8]) {
+        if !self.resp3 {
+            return self.bulk(digits);
+        }
+        self.out.push(b'(');
+        self.out.extend(digits.iter().map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b }));
+        self.out.extend_from_slice(b"\r\n");
+    }
+
     /// An error line with its code first (`ERR ...`, `WRONGTYPE ...`). Line ends inside become spaces, at the end they
     /// are cut off.
     pub fn error(&mut self, mut text: &[u8]) {

@@ -194,6 +194,9 @@ impl SharedStore {
     /// somebody holds the store. `process` is what INFO says about memory and CPU time.
     pub fn maintain(&self, now_ms: u64, process: Option<Process>) -> Upkeep {
         let Some(mut held) = self.lock_now(now_ms) else { return Upkeep::Held };
+        if held.instance.scripting.suspended.is_some() {
+            return Upkeep::Held;
+        }
         let more = held.maintain(process);
         let expires = held.keyspace.databases().iter().any(|database| database.expiring() > 0);
         drop(held);

@@ -14,5 +14,6 @@ mod quickstart;
 mod readme;
 mod reload;
 mod restart;
+mod scripts;
 mod seed;
 mod tls;

@@ -14,6 +14,7 @@ mod dump;
 mod element_scan;
 mod expire;
 mod expire_time;
+mod function;
 pub mod hash;
 mod info;
 pub(super) mod introspection;
@@ -22,6 +23,7 @@ mod lcs;
 pub mod list;
 mod memory;
 mod object;
+pub mod scripting;
 pub mod server;
 pub mod set;
 pub mod set_algebra;
@@ -59,6 +61,8 @@ const GROUPS: &[&[Command]] = &[
     keys::COMMANDS,
     list::COMMANDS,
     memory::COMMANDS,
+    function::COMMANDS,
+    scripting::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
     set_algebra::COMMANDS,

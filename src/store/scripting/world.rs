@@ -1,0 +1,82 @@
+//! What a running script sees of its store: one way to execute a command, with a script's restrictions.
+
+use super::super::call::{Call, CommandError};
+use super::super::commands::{Command, CommandId, Flags, table};
+use super::super::execute::invoke;
+use super::super::instance::Instance;
+use super::super::{Args, Keyspace, Reply};
+use super::Run;
+
+/// The store while one of its scripts runs.
+pub struct World<'a> {
+    /// The data.
+    pub keyspace: &'a mut Keyspace,
+    /// The rest of the store. Its engine is away: it runs.
+    pub instance: &'a mut Instance,
+    /// The run.
+    pub run: &'a mut Run,
+}
+
+impl World<'_> {
+    /// Executes one command and appends its reply to `out`.
+    pub fn call(&mut self, args: Args<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        let id = table().resolve(args);
+        if let Err(error) = self.run_command(id, args, out) {
+            out.truncate(start);
+            self.instance.statistics.count_error(error.line());
+            Reply::new(out, false).error(error.line());
+        }
+    }
+
+    fn run_command(
+        &mut self,
+        id: CommandId,
+        args: Args<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CommandError> {
+        let row = self.admit(id, args)?;
+        let hash = table().key_hash(id, args, &self.keyspace.hasher());
+        self.run.wrote |= row.flags.has(Flags::WRITE);
+        let now_ms = self.run.started_ms;
+        let session = &mut self.run.session;
+        let reply = Reply::new(out, session.resp3);
+        let World { keyspace, instance, .. } = self;
+        invoke(&mut Call { keyspace, instance, session, args, hash, now_ms, reply }, id)
+    }
+
+    /// Redis's checks in its order.
+    fn admit(&self, id: CommandId, args: Args<'_>) -> Result<&'static Command, CommandError> {
+        if id == CommandId::UNKNOWN {
+            return Err(CommandError::Text("ERR Unknown Redis command called from script"));
+        }
+        let row = table().row(id);
+        if !row.subcommands.is_empty() && args.len() > 1 {
+            return Err(CommandError::Text("ERR Unknown Redis command called from script"));
+        }
+        if !row.takes(args.len()) {
+            let text = "ERR Wrong number of args calling Redis command from script";
+            return Err(CommandError::Text(text));
+        }
+        if row.flags.has(Flags::NOSCRIPT) {
+            return Err(CommandError::Text("ERR This Redis command is not allowed from script"));
+        }
+        if row.flags.has(Flags::WRITE) {
+            if self.run.read_only {
+                let text = "ERR Write commands are not allowed from read-only scripts.";
+                return Err(CommandError::Text(text));
+            }
+            if !self.run.session.may_write {
+                let text = "READONLY You can't write against a read only cache.";
+                return Err(CommandError::Text(text));
+            }
+        }
+        Ok(row)
+    }
+
+    /// Whether the caller may run this command; nothing if there is no such command.
+    pub fn allowed(&self, args: Args<'_>) -> Option<bool> {
+        let id = table().resolve(args);
+        (id != CommandId::UNKNOWN && table().row(id).takes(args.len())).then_some(true)
+    }
+}
