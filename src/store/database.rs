@@ -5,12 +5,14 @@
 
 use super::access::AccessClock;
 use super::blocked::Waited;
+use super::deadlines::{Deadlines, earliest_of};
 use super::entry::{Entry, EntryBox, EntryMut};
 use super::hash::Hash;
 use super::keyspace::{Garbage, Statistics};
 use super::list::List;
 use super::random::Random;
 use super::set::Set;
+use super::small::NEVER;
 use super::sorted_set::SortedSet;
 use super::stream::Stream;
 use super::table::{Place, Table};
@@ -23,6 +25,8 @@ pub struct Database {
     pub(super) garbage: Vec<Garbage>,
     /// What lookups here met.
     pub(super) statistics: Statistics,
+    /// Collections whose members end by themselves.
+    pub(super) deadlines: Deadlines,
     /// The keys that somebody waits for.
     pub(super) waited: Waited,
     /// What is noted in entries when they are used.
@@ -48,6 +52,7 @@ impl Database {
             table: Table::new(hasher),
             garbage: Vec::new(),
             statistics: Statistics::default(),
+            deadlines: Deadlines::default(),
             waited: Waited::default(),
             access: AccessClock::new(seed),
             garbage_bytes: 0,
@@ -67,6 +72,11 @@ impl Database {
     /// Number of keys with an expiry.
     pub fn expiring(&self) -> usize {
         self.table.expiring()
+    }
+
+    /// Number of collections with members that end by themselves.
+    pub fn timed_collections(&self) -> usize {
+        self.deadlines.len()
     }
 
     /// The table of keys, for prefetching and for walks that change nothing.
@@ -99,13 +109,16 @@ impl Database {
         self.locate(key, hash, now_ms).is_some()
     }
 
-    /// The place of a live key; removes an expired one.
+    /// The place of a live key; removes an expired one, and members that have ended.
     #[inline]
     pub(super) fn locate(&mut self, key: &[u8], hash: u64, now_ms: u64) -> Option<Place> {
         let place = self.table.locate(key, hash)?;
         if place.expires() && self.table.entry(place).is_expired(now_ms) {
             self.expire_at_place(place);
             return None;
+        }
+        if self.deadlines.next_ms() <= now_ms {
+            return self.without_ended_members(place, now_ms);
         }
         Some(place)
     }
@@ -116,6 +129,17 @@ impl Database {
         let entry = self.table.remove_at(place);
         self.waited.touch(entry.view().key());
         self.discard(entry);
+    }
+
+    /// Removes a key whose collection is empty; whether it was.
+    pub(super) fn remove_emptied(&mut self, place: Place) -> bool {
+        let is_empty = self.table.entry(place).value().is_empty();
+        if is_empty {
+            let entry = self.table.remove_at(place);
+            self.waited.touch(entry.view().key());
+            self.discard(entry);
+        }
+        is_empty
     }
 
     /// The string at a key, for reading.
@@ -167,7 +191,7 @@ impl Database {
         let mut entry = self.table.entry_mut(place);
         self.access.touch(&mut entry);
         let old = entry.set_string(value);
-        self.discard_value(old);
+        self.discard_value(key, old);
     }
 
     /// Makes the key that value, whatever it was.
@@ -176,10 +200,11 @@ impl Database {
         self.put(EntryBox::new(key, value, expiry.of(before)), hash);
     }
 
-    fn add(&mut self, entry: EntryBox, hash: u64) {
+    fn add(&mut self, entry: EntryBox, hash: u64) -> Place {
         self.waited.touch(entry.view().key());
         let place = self.table.insert(entry, hash);
         self.access.begin(&mut self.table.entry_mut(place));
+        place
     }
 
     /// Removes a key; whether it was there. Ask for expired keys first where that matters.
@@ -203,19 +228,24 @@ impl Database {
     pub fn take(&mut self, key: &[u8], hash: u64, now_ms: u64) -> Option<EntryBox> {
         let place = self.locate(key, hash, now_ms)?;
         self.waited.touch(key);
-        Some(self.table.remove_at(place))
+        let entry = self.table.remove_at(place);
+        self.forget_deadlines(key, entry.view().value());
+        Some(entry)
     }
 
     /// Puts a key in with its value and expiry, whatever was there.
     pub fn put(&mut self, entry: EntryBox, hash: u64) {
-        match self.table.locate(entry.view().key(), hash) {
+        let place = match self.table.locate(entry.view().key(), hash) {
             Some(place) => {
                 self.waited.touch(entry.view().key());
                 let old = self.table.replace(place, entry);
                 self.discard(old);
+                place
             }
             None => self.add(entry, hash),
-        }
+        };
+        let entry = self.table.entry(place);
+        self.deadlines.change(entry.key(), NEVER, earliest_of(entry.value()));
     }
 
     /// Gives a key that expiry in milliseconds since the epoch, or none; whether it was there.
@@ -234,21 +264,8 @@ impl Database {
 
     /// Removes a key whose collection has become empty; whether it did.
     pub fn remove_if_empty(&mut self, key: &[u8], hash: u64) -> bool {
-        use super::value::ValueRef;
         let Some(place) = self.table.locate(key, hash) else { return false };
-        let empty = match self.table.entry(place).value() {
-            ValueRef::List(list) => list.is_empty(),
-            ValueRef::Set(set) => set.is_empty(),
-            ValueRef::Hash(hash) => hash.is_empty(),
-            ValueRef::SortedSet(set) => set.is_empty(),
-            ValueRef::Nothing | ValueRef::String(_) | ValueRef::Integer(_) => false,
-            ValueRef::Stream(_) => false,
-        };
-        if empty {
-            self.waited.touch(key);
-            self.table.remove_at(place);
-        }
-        empty
+        self.remove_emptied(place)
     }
 
     /// The list at a key.
@@ -409,15 +426,17 @@ impl Database {
 
     /// Removes expired keys, looking at about `budget` entries; true if there may be more to remove now.
     pub fn expire_step(&mut self, now_ms: u64, budget: usize) -> bool {
-        let Database { table, garbage, garbage_bytes, statistics, waited, .. } = self;
-        table.take_expired(now_ms, budget, |entry| {
+        let Database { table, garbage, garbage_bytes, statistics, waited, deadlines, .. } = self;
+        let more = table.take_expired(now_ms, budget, |entry| {
             statistics.expired += 1;
             waited.touch(entry.view().key());
+            deadlines.change(entry.view().key(), earliest_of(entry.view().value()), NEVER);
             if entry.view().is_big() {
                 *garbage_bytes += entry.view().memory_bytes();
                 garbage.push(Garbage::Value(entry.into_value()));
             }
-        })
+        });
+        self.expire_members(now_ms, budget) || more
     }
 
     /// Gives memory of removed keys back, a little at a time; true if there is more to do.
@@ -433,6 +452,7 @@ impl Database {
     pub fn flush(&mut self) -> usize {
         let hasher = self.table.hasher();
         let table = std::mem::replace(&mut self.table, Table::new(hasher));
+        self.deadlines = Deadlines::default();
         let len = table.len();
         self.waited.touch_all();
         if table.segments() > 0 {
@@ -457,15 +477,19 @@ impl Database {
         self.garbage_bytes
     }
 
-    fn discard(&mut self, entry: EntryBox) {
+    pub(super) fn discard(&mut self, entry: EntryBox) {
+        self.forget_deadlines(entry.view().key(), entry.view().value());
         if entry.view().is_big() {
             self.garbage_bytes += entry.view().memory_bytes();
             self.garbage.push(Garbage::Value(entry.into_value()));
         }
     }
 
-    fn discard_value(&mut self, value: Option<Value>) {
-        if let Some(value) = value.filter(Value::is_big) {
+    /// Lets go of what a string has overwritten.
+    fn discard_value(&mut self, key: &[u8], value: Option<Value>) {
+        let Some(value) = value else { return };
+        self.forget_deadlines(key, value.view());
+        if value.is_big() {
             self.garbage_bytes += value.memory_bytes();
             self.garbage.push(Garbage::Value(value));
         }

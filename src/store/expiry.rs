@@ -5,7 +5,7 @@
 //! entries of the others are read. A sweep goes through the table in hash order and can stop after any segment.
 
 use super::entry::EntryBox;
-use super::table::SegmentedTable;
+use super::table::{ExpiryBounds, SegmentedTable};
 
 /// What looking at a segment without reading its entries costs, in entries.
 const SEGMENT_COST: usize = 1;
@@ -25,6 +25,9 @@ impl<const BUCKETS: usize> SegmentedTable<BUCKETS> {
             }
             let cost = self.sweep_segment(now_ms, &mut taken);
             left = left.saturating_sub(cost + SEGMENT_COST);
+        }
+        if self.expiry.count == 0 {
+            self.expiry = ExpiryBounds::new();
         }
         false
     }

@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use super::Hasher;
 use super::element::Element;
 use super::entry::{Entry, EntryBox};
 use super::packed::Packed;
 use super::random::{Random, selection};
+use super::small::Small;
 use super::table::Table;
 use super::thresholds::Thresholds;
 use super::value::ValueRef;
+use super::{Expiry, Hasher};
 
 /// A hash.
 #[derive(Clone, Debug, Default)]
@@ -21,13 +22,13 @@ pub struct Hash {
 #[derive(Clone, Debug)]
 enum Form {
     /// Field, value, field, value.
-    Packed(Packed),
+    Packed(Small),
     Table(Box<Table>),
 }
 
 impl Default for Form {
     fn default() -> Form {
-        Form::Packed(Packed::new())
+        Form::Packed(Small::default())
     }
 }
 
@@ -53,6 +54,7 @@ impl Hash {
     /// What OBJECT ENCODING answers.
     pub fn encoding(&self) -> &'static str {
         match &self.form {
+            Form::Packed(Small::Timed(_)) => "listpackex",
             Form::Packed(_) => "listpack",
             Form::Table(_) => "hashtable",
         }
@@ -71,6 +73,55 @@ impl Hash {
         match &self.form {
             Form::Packed(packed) => Some(packed),
             Form::Table(_) => None,
+        }
+    }
+
+    /// Whether any field has a deadline.
+    pub fn is_timed(&self) -> bool {
+        match &self.form {
+            Form::Packed(packed) => packed.is_timed(),
+            Form::Table(table) => table.expiring() > 0,
+        }
+    }
+
+    /// No field ends before this; it rises only by [`Hash::take_due`].
+    #[inline]
+    pub fn earliest_ms(&self) -> u64 {
+        match &self.form {
+            Form::Packed(packed) => packed.earliest_ms(),
+            Form::Table(table) => table.earliest_ms(),
+        }
+    }
+
+    /// When a field ends; the outer `None` if there is no such field.
+    pub fn deadline(&self, field: &[u8]) -> Option<Option<u64>> {
+        match &self.form {
+            Form::Packed(packed) => {
+                packed.find(Element::of(field), 2).map(|_| packed.deadline(field))
+            }
+            Form::Table(table) => {
+                table.find(field, table.hasher().hash(field)).map(Entry::expires_ms)
+            }
+        }
+    }
+
+    /// Gives a field that is there a deadline, or none.
+    pub fn set_deadline(&mut self, field: &[u8], at_ms: Option<u64>) {
+        match &mut self.form {
+            Form::Packed(packed) => packed.set_deadline(field, at_ms),
+            Form::Table(table) => table.set_deadline(field, at_ms),
+        }
+    }
+
+    /// Removes fields that have ended, looking at about `budget` of them; how many, and whether there may be more.
+    pub fn take_due(&mut self, now_ms: u64, budget: usize) -> (usize, bool) {
+        match &mut self.form {
+            Form::Packed(packed) => (packed.take_due(now_ms, 2), false),
+            Form::Table(table) => {
+                let before = table.len();
+                let more = table.take_expired(now_ms, budget, drop);
+                (before - table.len(), more)
+            }
         }
     }
 
@@ -93,7 +144,7 @@ impl Hash {
         }
     }
 
-    /// Gives a field its value; whether the field is new.
+    /// Gives a field its value and takes its deadline away; whether the field is new.
     #[inline]
     pub fn set(
         &mut self,
@@ -102,13 +153,38 @@ impl Hash {
         hasher: Hasher,
         thresholds: &Thresholds,
     ) -> bool {
+        if let Form::Packed(packed) = &mut self.form {
+            packed.forget(field);
+        }
+        self.put(field, value, (hasher, thresholds), Expiry::Clear)
+    }
+
+    /// Gives a field another value and leaves its deadline; whether the field is new.
+    pub fn update(
+        &mut self,
+        field: &[u8],
+        value: &[u8],
+        hasher: Hasher,
+        thresholds: &Thresholds,
+    ) -> bool {
+        self.put(field, value, (hasher, thresholds), Expiry::Keep)
+    }
+
+    #[inline]
+    fn put(
+        &mut self,
+        field: &[u8],
+        value: &[u8],
+        (hasher, thresholds): (Hasher, &Thresholds),
+        deadline: Expiry,
+    ) -> bool {
         let long = field.len().max(value.len()) > thresholds.hash_value_bytes;
         if long && let Form::Packed(_) = self.form {
             self.make_table(hasher);
         }
         let new = match &mut self.form {
             Form::Packed(packed) => set_packed(packed, field, value),
-            Form::Table(table) => return set_in_table(table, field, value),
+            Form::Table(table) => return set_in_table(table, field, value, deadline),
         };
         if self.len() > thresholds.hash_entries {
             self.make_table(hasher);
@@ -123,6 +199,7 @@ impl Hash {
             Form::Packed(packed) => {
                 let Some(at) = packed.find(Element::of(field), 2) else { return false };
                 packed.remove(at, 2);
+                packed.forget(field);
                 packed.shrink();
                 true
             }
@@ -137,7 +214,7 @@ impl Hash {
             Form::Table(table) => (None, Some(table)),
         };
         let table = table.into_iter().flat_map(|table| table.iter());
-        packed.into_iter().flat_map(pairs).chain(table.map(pair_of))
+        packed.into_iter().flat_map(|packed| pairs(packed)).chain(table.map(pair_of))
     }
 
     /// A field with its value, each about as likely as the others.
@@ -195,6 +272,9 @@ impl Hash {
             let (field, value) = (field.text(&mut digits), value.text(&mut value_digits));
             table.insert(EntryBox::string(field, value, None), hasher.hash(field));
         }
+        if let Form::Packed(packed) = &self.form {
+            table.adopt_deadlines(packed);
+        }
         self.form = Form::Table(Box::new(table));
     }
 }
@@ -218,10 +298,13 @@ fn set_packed(packed: &mut Packed, field: &[u8], value: &[u8]) -> bool {
 }
 
 #[inline]
-fn set_in_table(table: &mut Table, field: &[u8], value: &[u8]) -> bool {
+fn set_in_table(table: &mut Table, field: &[u8], value: &[u8], deadline: Expiry) -> bool {
     let hash = table.hasher().hash(field);
     match table.locate(field, hash) {
         Some(place) => {
+            if place.expires() && deadline == Expiry::Clear {
+                table.set_expires_ms(place, None);
+            }
             drop(table.entry_mut(place).set_string(value));
             false
         }

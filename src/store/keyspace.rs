@@ -29,6 +29,8 @@ pub struct Statistics {
     pub misses: u64,
     /// Keys removed because their time had come.
     pub expired: u64,
+    /// Members of collections removed because their time had come.
+    pub expired_members: u64,
     /// Keys removed for want of memory.
     pub evicted: u64,
 }
@@ -113,6 +115,7 @@ impl Keyspace {
                 hits: sum.hits + one.hits,
                 misses: sum.misses + one.misses,
                 expired: sum.expired + one.expired,
+                expired_members: sum.expired_members + one.expired_members,
                 evicted: sum.evicted + one.evicted,
             }
         })

@@ -16,6 +16,7 @@ pub mod config;
 #[cfg(test)]
 pub mod crowd;
 pub mod database;
+mod deadlines;
 pub mod element;
 pub mod entry;
 pub mod eviction;
@@ -40,6 +41,7 @@ mod segment;
 pub mod session;
 pub mod set;
 pub mod shared;
+pub mod small;
 pub mod sorted_set;
 pub mod statistics;
 pub mod stream;

@@ -10,6 +10,7 @@ use super::element::Element;
 use super::entry::{Entry, EntryBox};
 use super::packed::Packed;
 use super::random::{Random, selection};
+use super::small::{NEVER, Small};
 use super::table::Table;
 use super::thresholds::Thresholds;
 use integers::Integers;
@@ -23,7 +24,7 @@ pub struct Set {
 #[derive(Clone, Debug)]
 enum Form {
     Integers(Integers),
-    Packed(Packed),
+    Packed(Small),
     Table(Box<Table>),
 }
 
@@ -76,6 +77,76 @@ impl Set {
         match &self.form {
             Form::Integers(integers) => Some(integers),
             _ => None,
+        }
+    }
+
+    /// Whether any member has a deadline.
+    pub fn is_timed(&self) -> bool {
+        match &self.form {
+            Form::Integers(_) => false,
+            Form::Packed(packed) => packed.is_timed(),
+            Form::Table(table) => table.expiring() > 0,
+        }
+    }
+
+    /// No member ends before this; it rises only by [`Set::take_due`].
+    #[inline]
+    pub fn earliest_ms(&self) -> u64 {
+        match &self.form {
+            Form::Integers(_) => NEVER,
+            Form::Packed(packed) => packed.earliest_ms(),
+            Form::Table(table) => table.earliest_ms(),
+        }
+    }
+
+    /// When a member ends; the outer `None` if there is no such member.
+    pub fn deadline(&self, text: &[u8]) -> Option<Option<u64>> {
+        match &self.form {
+            Form::Integers(_) => self.contains(text).then_some(None),
+            Form::Packed(packed) => {
+                packed.find(Element::of(text), 1).map(|_| packed.deadline(text))
+            }
+            Form::Table(table) => {
+                table.find(text, table.hasher().hash(text)).map(Entry::expires_ms)
+            }
+        }
+    }
+
+    /// Gives a member that is there a deadline, or none. A set of integers is kept as text from then on.
+    pub fn set_deadline(
+        &mut self,
+        text: &[u8],
+        at_ms: Option<u64>,
+        hasher: Hasher,
+        thresholds: &Thresholds,
+    ) {
+        if let Form::Integers(integers) = &self.form {
+            if at_ms.is_none() {
+                return;
+            }
+            if integers.len() <= thresholds.set_entries {
+                self.make_packed();
+            } else {
+                self.make_table(hasher);
+            }
+        }
+        match &mut self.form {
+            Form::Integers(_) => {}
+            Form::Packed(packed) => packed.set_deadline(text, at_ms),
+            Form::Table(table) => table.set_deadline(text, at_ms),
+        }
+    }
+
+    /// Removes members that have ended, looking at about `budget` of them; how many, and whether there may be more.
+    pub fn take_due(&mut self, now_ms: u64, budget: usize) -> (usize, bool) {
+        match &mut self.form {
+            Form::Integers(_) => (0, false),
+            Form::Packed(packed) => (packed.take_due(now_ms, 1), false),
+            Form::Table(table) => {
+                let before = table.len();
+                let more = table.take_expired(now_ms, budget, drop);
+                (before - table.len(), more)
+            }
         }
     }
 
@@ -140,6 +211,7 @@ impl Set {
             Form::Packed(packed) => {
                 let Some(at) = packed.find(Element::of(text), 1) else { return false };
                 packed.remove(at, 1);
+                packed.forget(text);
                 packed.shrink();
                 true
             }
@@ -183,7 +255,7 @@ impl Set {
             Form::Table(table) => (None, None, Some(table)),
         };
         let integers = integers.into_iter().flat_map(Integers::iter).map(Element::Integer);
-        let packed = packed.into_iter().flat_map(Packed::iter);
+        let packed = packed.into_iter().flat_map(|packed| packed.iter());
         let table = table.into_iter().flat_map(|table| table.iter()).map(member);
         integers.chain(packed).chain(table)
     }
@@ -233,7 +305,7 @@ impl Set {
         if let Form::Integers(integers) = &self.form {
             let mut packed = Packed::new();
             integers.iter().for_each(|value| packed.push_back(Element::Integer(value)));
-            self.form = Form::Packed(packed);
+            self.form = Form::Packed(Small::Plain(packed));
         }
         match &mut self.form {
             Form::Packed(packed) => packed,
@@ -247,6 +319,9 @@ impl Set {
             let mut digits = itoa::Buffer::new();
             let text = element.text(&mut digits);
             table.insert(EntryBox::member(text), hasher.hash(text));
+        }
+        if let Form::Packed(packed) = &self.form {
+            table.adopt_deadlines(packed);
         }
         self.form = Form::Table(Box::new(table));
     }

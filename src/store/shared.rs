@@ -198,7 +198,11 @@ impl SharedStore {
             return Upkeep::Held;
         }
         let more = held.maintain(process);
-        let expires = held.keyspace.databases().iter().any(|database| database.expiring() > 0);
+        let expires = held
+            .keyspace
+            .databases()
+            .iter()
+            .any(|database| database.expiring() + database.timed_collections() > 0);
         drop(held);
         self.free_garbage();
         match (more, expires) {

@@ -12,6 +12,7 @@ use super::element::Element;
 use super::entry::{Entry, EntryBox};
 use super::packed::Packed;
 use super::random::{Random, selection};
+use super::small::Small;
 use super::table::Table;
 use super::thresholds::Thresholds;
 use super::value::{Value, ValueRef};
@@ -26,7 +27,7 @@ pub struct SortedSet {
 
 #[derive(Clone, Debug)]
 enum Form {
-    Packed(Packed),
+    Packed(Small),
     Big(Box<Big>),
 }
 
@@ -39,7 +40,7 @@ struct Big {
 
 impl Default for Form {
     fn default() -> Form {
-        Form::Packed(Packed::new())
+        Form::Packed(Small::default())
     }
 }
 
@@ -99,6 +100,59 @@ impl SortedSet {
         matches!(self.form, Form::Packed(_))
     }
 
+    /// Whether any member has a deadline.
+    pub fn is_timed(&self) -> bool {
+        match &self.form {
+            Form::Packed(packed) => packed.is_timed(),
+            Form::Big(big) => big.table.expiring() > 0,
+        }
+    }
+
+    /// No member ends before this; it rises only by [`SortedSet::take_due`].
+    #[inline]
+    pub fn earliest_ms(&self) -> u64 {
+        match &self.form {
+            Form::Packed(packed) => packed.earliest_ms(),
+            Form::Big(big) => big.table.earliest_ms(),
+        }
+    }
+
+    /// When a member ends; the outer `None` if there is no such member.
+    pub fn deadline(&self, text: &[u8]) -> Option<Option<u64>> {
+        match &self.form {
+            Form::Packed(packed) => {
+                packed.find(Element::of(text), 2).map(|_| packed.deadline(text))
+            }
+            Form::Big(big) => {
+                big.table.find(text, big.table.hasher().hash(text)).map(Entry::expires_ms)
+            }
+        }
+    }
+
+    /// Gives a member that is there a deadline, or none.
+    pub fn set_deadline(&mut self, text: &[u8], at_ms: Option<u64>) {
+        match &mut self.form {
+            Form::Packed(packed) => packed.set_deadline(text, at_ms),
+            Form::Big(big) => big.table.set_deadline(text, at_ms),
+        }
+    }
+
+    /// Removes members that have ended, looking at about `budget` of them; how many, and whether there may be more.
+    pub fn take_due(&mut self, now_ms: u64, budget: usize) -> (usize, bool) {
+        match &mut self.form {
+            Form::Packed(packed) => (packed.take_due(now_ms, 2), false),
+            Form::Big(big) => {
+                let Big { table, order } = &mut **big;
+                let before = table.len();
+                let more = table.take_expired(now_ms, budget, |entry| {
+                    let entry = entry.view();
+                    order.remove(score_in(entry), entry.key());
+                });
+                (before - table.len(), more)
+            }
+        }
+    }
+
     /// The table of a big sorted set, for prefetching.
     pub fn table(&self) -> Option<&Table> {
         match &self.form {
@@ -156,6 +210,7 @@ impl SortedSet {
             Form::Packed(packed) => {
                 let Some(at) = packed.find(Element::of(text), 2) else { return false };
                 packed.remove(at, 2);
+                packed.forget(text);
                 packed.shrink();
                 true
             }
@@ -211,14 +266,14 @@ impl SortedSet {
     /// Removes `count` members from the `skip`-th on.
     pub fn remove_range(&mut self, skip: usize, count: usize) {
         let doomed = match &mut self.form {
-            Form::Packed(packed) => {
+            Form::Packed(packed) if !packed.is_timed() => {
                 if let Some(at) = packed.seek(skip * 2) {
                     packed.remove(at, count * 2);
                     packed.shrink();
                 }
                 return;
             }
-            Form::Big(_) => self.range(skip, count, false),
+            Form::Packed(_) | Form::Big(_) => self.range(skip, count, false),
         };
         for (text, _) in &doomed {
             self.remove(text);
@@ -261,7 +316,7 @@ impl SortedSet {
 }
 
 impl Big {
-    fn of(pairs: Packed, hasher: Hasher) -> Big {
+    fn of(pairs: Small, hasher: Hasher) -> Big {
         let mut table = Table::new(hasher);
         let mut elements = pairs.iter();
         while let Some((member, score)) =
@@ -271,7 +326,8 @@ impl Big {
             let text = member.text(&mut digits);
             table.insert(entry_of(text, leaf::score_of(score)), hasher.hash(text));
         }
-        Big { table, order: Order::of(pairs) }
+        table.adopt_deadlines(&pairs);
+        Big { table, order: Order::of(pairs.into_packed()) }
     }
 
     fn insert(&mut self, text: &[u8], score: f64) -> Change {

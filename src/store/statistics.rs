@@ -96,6 +96,7 @@ impl Statistics {
             hits: now.hits - before.hits,
             misses: now.misses - before.misses,
             expired: now.expired - before.expired,
+            expired_members: now.expired_members - before.expired_members,
             evicted: now.evicted - before.evicted,
         }
     }

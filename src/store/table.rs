@@ -57,7 +57,7 @@ pub(super) struct ExpiryBounds {
 }
 
 impl ExpiryBounds {
-    fn new() -> ExpiryBounds {
+    pub(super) fn new() -> ExpiryBounds {
         ExpiryBounds { count: 0, earliest_ms: u64::MAX, sweep_at: 0, sweep_earliest_ms: u64::MAX }
     }
 
@@ -100,6 +100,17 @@ impl<const BUCKETS: usize> SegmentedTable<BUCKETS> {
     /// Number of entries with an expiry.
     pub fn expiring(&self) -> usize {
         self.expiry.count
+    }
+
+    /// No entry expires before this; it rises only by [`SegmentedTable::take_expired`].
+    #[inline]
+    pub fn earliest_ms(&self) -> u64 {
+        self.expiry.earliest_ms
+    }
+
+    /// Lowers that bound.
+    pub fn lower_earliest(&mut self, at_ms: u64) {
+        self.expiry.lower(at_ms);
     }
 
     /// Number of segments.

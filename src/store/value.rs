@@ -66,14 +66,7 @@ impl Value {
 
     /// Whether it is a collection without elements.
     pub fn is_empty(&self) -> bool {
-        match self {
-            // A stream stays when it has no entries.
-            Value::Nothing | Value::String(_) | Value::Integer(_) | Value::Stream(_) => false,
-            Value::List(list) => list.is_empty(),
-            Value::Set(set) => set.is_empty(),
-            Value::Hash(hash) => hash.is_empty(),
-            Value::SortedSet(set) => set.is_empty(),
-        }
+        self.view().is_empty()
     }
 
     /// Whether freeing it may take long enough to be left to someone without the store's lock.
@@ -122,6 +115,21 @@ impl<'a> ValueRef<'a> {
             ValueRef::String(bytes) => Some(Text::Bytes(bytes)),
             ValueRef::Integer(value) => Some(Text::of_integer(value)),
             _ => None,
+        }
+    }
+
+    /// Whether it is a collection without elements.
+    pub fn is_empty(self) -> bool {
+        match self {
+            // A stream stays when it has no entries.
+            ValueRef::Nothing
+            | ValueRef::String(_)
+            | ValueRef::Integer(_)
+            | ValueRef::Stream(_) => false,
+            ValueRef::List(list) => list.is_empty(),
+            ValueRef::Set(set) => set.is_empty(),
+            ValueRef::Hash(hash) => hash.is_empty(),
+            ValueRef::SortedSet(set) => set.is_empty(),
         }
     }
 

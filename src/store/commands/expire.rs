@@ -23,7 +23,7 @@ pub(super) fn pexpireat(call: &mut Call<'_>) -> CommandResult {
 
 /// When a new expiry is taken.
 #[derive(Clone, Copy, Default)]
-struct Condition {
+pub(super) struct Condition {
     if_none: bool,
     if_some: bool,
     if_later: bool,
@@ -31,7 +31,7 @@ struct Condition {
 }
 
 impl Condition {
-    fn parse(args: Args<'_>) -> Result<Condition, CommandError> {
+    pub fn parse(args: Args<'_>) -> Result<Condition, CommandError> {
         let mut condition = Condition::default();
         for option in args.iter() {
             if is(option, "nx") {
@@ -63,7 +63,7 @@ impl Condition {
     }
 
     /// No expiry counts as infinitely late.
-    fn holds(self, before_ms: Option<u64>, at_ms: i64) -> bool {
+    pub fn holds(self, before_ms: Option<u64>, at_ms: i64) -> bool {
         let at_ms = i128::from(at_ms);
         let before = before_ms.map_or(i128::MAX, i128::from);
         !(self.if_none && before_ms.is_some()

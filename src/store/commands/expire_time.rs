@@ -2,6 +2,7 @@
 
 use super::collection::integer;
 use crate::store::CommandError;
+use crate::store::small::MEMBER_DEADLINE_MAX;
 
 /// How an argument says when something ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,16 @@ impl Unit {
     /// The time in milliseconds since the epoch, which may lie in the past or before it (EXPIRE and kin).
     pub fn any(self, text: &[u8], now_ms: u64, command: &str) -> Result<i64, CommandError> {
         self.time(integer(text)?, now_ms).ok_or_else(|| invalid(command))
+    }
+
+    /// The time in milliseconds since the epoch for a member of a collection, which may lie in the past (HEXPIRE and kin).
+    pub fn of_member(self, text: &[u8], now_ms: u64, command: &str) -> Result<u64, CommandError> {
+        let amount = integer(text)?;
+        if amount < 0 {
+            return Err(CommandError::Text("ERR invalid expire time, must be >= 0"));
+        }
+        let at_ms = self.time(amount, now_ms).and_then(|at_ms| u64::try_from(at_ms).ok());
+        at_ms.filter(|at_ms| *at_ms <= MEMBER_DEADLINE_MAX).ok_or_else(|| invalid(command))
     }
 
     fn time(self, amount: i64, now_ms: u64) -> Option<i64> {

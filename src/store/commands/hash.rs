@@ -229,7 +229,7 @@ fn increase(
     let (hash, _, _) = found(call, Database::hash)?;
     let text = sum(hash.as_ref().and_then(|hash| hash.at(field)))?;
     let (hash, _, _) = created(call, Database::hash_or_create)?;
-    hash.set(field, text.as_bytes(), hasher, &limits);
+    hash.update(field, text.as_bytes(), hasher, &limits);
     wrote(call, 1, false);
     Ok(())
 }

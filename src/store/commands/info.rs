@@ -162,6 +162,7 @@ fn stats(text: &mut Text<'_>) {
     text.line("sync_partial_ok", 0);
     text.line("sync_partial_err", 0);
     text.line("expired_keys", lookups.expired);
+    text.line("expired_subkeys", lookups.expired_members);
     text.line("evicted_keys", lookups.evicted);
     text.line("keyspace_hits", lookups.hits);
     text.line("keyspace_misses", lookups.misses);

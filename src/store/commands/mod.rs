@@ -16,11 +16,13 @@ mod expire;
 mod expire_time;
 mod function;
 pub mod hash;
+mod hash_deadlines;
 mod info;
 pub(super) mod introspection;
 pub mod keys;
 mod lcs;
 pub mod list;
+mod member_deadlines;
 mod memory;
 mod object;
 pub mod scripting;
@@ -60,6 +62,8 @@ const GROUPS: &[&[Command]] = &[
     introspection::COMMANDS,
     keys::COMMANDS,
     list::COMMANDS,
+    member_deadlines::COMMANDS,
+    hash_deadlines::COMMANDS,
     memory::COMMANDS,
     function::COMMANDS,
     scripting::COMMANDS,

@@ -57,6 +57,15 @@ pub mod kind {
     pub const STREAM_2: u8 = 19;
     pub const SET_LISTPACK: u8 = 20;
     pub const STREAM_3: u8 = 21;
+    /// 7.4's release candidates: deadlines as they are.
+    pub const HASH_TIMED_EARLY: u8 = 22;
+    pub const HASH_LISTPACK_TIMED_EARLY: u8 = 23;
+    /// 7.4: the earliest deadline first, the others from there on.
+    pub const HASH_TIMED: u8 = 24;
+    /// 7.4: the earliest deadline, then field, value, deadline in one blob.
+    pub const HASH_LISTPACK_TIMED: u8 = 25;
+    /// Not Redis's: a set or sorted set, then the members that have deadlines with these.
+    pub const MEMBERS_TIMED: u8 = 200;
 }
 
 /// Why bytes aren't a value.

@@ -9,6 +9,7 @@ use crate::store::element::Element;
 use crate::store::hash::Hash;
 use crate::store::list::{End, List};
 use crate::store::set::Set;
+use crate::store::small::MEMBER_DEADLINE_MAX;
 use crate::store::sorted_set::{Change, SortedSet};
 use crate::store::thresholds::Thresholds;
 use crate::store::value::Value;
@@ -19,6 +20,7 @@ const NODE_PACKED: u64 = 2;
 
 const TWICE: Damage = Damage::Malformed("a member twice");
 const ODD: Damage = Damage::Malformed("a member without its value");
+const DEADLINE: Damage = Damage::Malformed("a deadline out of range");
 const SCORE: Damage = Damage::Malformed("a score that is no number");
 
 /// What building values takes.
@@ -53,6 +55,13 @@ pub fn read_value(input: &mut Input<'_>, builder: &Builder<'_>) -> Result<Value,
         kind::STREAM | kind::STREAM_2 | kind::STREAM_3 => {
             Value::Stream(Box::new(read_stream(kind, input)?))
         }
+        kind::HASH_TIMED
+        | kind::HASH_TIMED_EARLY
+        | kind::HASH_LISTPACK_TIMED
+        | kind::HASH_LISTPACK_TIMED_EARLY => {
+            Value::Hash(Box::new(timed_hash(kind, input, builder)?))
+        }
+        kind::MEMBERS_TIMED => timed_members(input, builder)?,
         unknown => return Err(Damage::UnknownType(unknown)),
     };
     if value.is_empty() { Err(Damage::Malformed("an empty collection")) } else { Ok(value) }
@@ -139,6 +148,77 @@ fn hash(kind: u8, input: &mut Input<'_>, builder: &Builder<'_>) -> Result<Hash, 
         add(field.text(&mut digits), value.text(&mut value_digits))?;
     }
     Ok(hash)
+}
+
+fn timed_hash(kind: u8, input: &mut Input<'_>, builder: &Builder<'_>) -> Result<Hash, Damage> {
+    let mut hash = Hash::new();
+    let mut add = |field: &[u8], value: &[u8], at_ms: u64| {
+        if !hash.set(field, value, builder.hasher, builder.thresholds) {
+            return Err(TWICE);
+        }
+        if at_ms > 0 {
+            hash.set_deadline(field, Some(in_range(at_ms)?));
+        }
+        Ok(())
+    };
+    let has_earliest = matches!(kind, kind::HASH_TIMED | kind::HASH_LISTPACK_TIMED);
+    let earliest_ms = if has_earliest { input.milliseconds()? } else { 1 };
+    if matches!(kind, kind::HASH_TIMED | kind::HASH_TIMED_EARLY) {
+        for _ in 0..input.count()? {
+            let at_ms = match input.number()? {
+                0 => 0,
+                later => in_range(earliest_ms)?.saturating_add(later) - 1,
+            };
+            add(&input.string()?, &input.string()?, at_ms)?;
+        }
+        return Ok(hash);
+    }
+    let blob = input.string()?;
+    let elements = listpack(&blob)?;
+    let (triples, rest) = elements.as_chunks::<3>();
+    if !rest.is_empty() {
+        return Err(ODD);
+    }
+    for [field, value, at_ms] in triples {
+        let (mut digits, mut value_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let at_ms = at_ms.integer().and_then(|at_ms| u64::try_from(at_ms).ok()).ok_or(DEADLINE)?;
+        add(field.text(&mut digits), value.text(&mut value_digits), at_ms)?;
+    }
+    Ok(hash)
+}
+
+fn in_range(at_ms: u64) -> Result<u64, Damage> {
+    if at_ms <= MEMBER_DEADLINE_MAX { Ok(at_ms) } else { Err(DEADLINE) }
+}
+
+fn timed_members(input: &mut Input<'_>, builder: &Builder<'_>) -> Result<Value, Damage> {
+    let kind = input.byte()?;
+    let mut value = match kind {
+        kind::SET | kind::SET_INTEGERS => Value::Set(Box::new(set(kind, input, builder)?)),
+        kind::SORTED_SET | kind::SORTED_SET_LISTPACK => {
+            Value::SortedSet(Box::new(sorted_set(kind, input, builder)?))
+        }
+        unknown => return Err(Damage::UnknownType(unknown)),
+    };
+    for _ in 0..input.count()? {
+        let member = input.string()?;
+        let at_ms = Some(in_range(input.milliseconds()?)?);
+        let known = match &mut value {
+            Value::Set(set) if set.contains(&member) => {
+                set.set_deadline(&member, at_ms, builder.hasher, builder.thresholds);
+                true
+            }
+            Value::SortedSet(set) if set.score(&member).is_some() => {
+                set.set_deadline(&member, at_ms);
+                true
+            }
+            _ => false,
+        };
+        if !known {
+            return Err(Damage::Malformed("a deadline of no member"));
+        }
+    }
+    Ok(value)
 }
 
 fn sorted_set(kind: u8, input: &mut Input<'_>, builder: &Builder<'_>) -> Result<SortedSet, Damage> {

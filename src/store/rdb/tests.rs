@@ -226,3 +226,67 @@ fn what_contradicts_itself_is_refused() {
         assert!(read.is_err(), "{reason}: {read:?}");
     }
 }
+
+#[test]
+fn deadlines_of_members_come_back() {
+    let (hasher, thresholds) = (Hasher::seeded(1), &SMALL);
+    for count in [3, 30] {
+        let (mut hash, mut set, mut sorted_set) = (Hash::new(), Set::new(), SortedSet::new());
+        for number in 0..count {
+            let member = number.to_string().into_bytes();
+            hash.set(&member, b"v", hasher, thresholds);
+            set.insert(&member, hasher, thresholds);
+            sorted_set.insert(&member, number as f64, hasher, thresholds);
+        }
+        hash.set_deadline(b"1", Some(5000));
+        hash.set_deadline(b"2", Some(4000));
+        set.set_deadline(b"2", Some(1 << 40), hasher, thresholds);
+        sorted_set.set_deadline(b"0", Some(7));
+        let back = |value: ValueRef<'_>| restore(&dump(value), &small()).expect("our own");
+        let Value::Hash(hash) = back(ValueRef::Hash(&hash)) else { panic!("a hash") };
+        let deadline = |field: &[u8]| hash.deadline(field).flatten();
+        assert_eq!(
+            (deadline(b"0"), deadline(b"1"), deadline(b"2")),
+            (None, Some(5000), Some(4000))
+        );
+        let Value::Set(set) = back(ValueRef::Set(&set)) else { panic!("a set") };
+        assert_eq!(
+            (set.len(), set.deadline(b"2"), set.deadline(b"1")),
+            (count, Some(Some(1 << 40)), Some(None))
+        );
+        let Value::SortedSet(set) = back(ValueRef::SortedSet(&sorted_set)) else {
+            panic!("sorted")
+        };
+        assert_eq!((set.len(), set.deadline(b"0"), set.earliest_ms()), (count, Some(Some(7)), 7));
+    }
+}
+
+#[test]
+fn layouts_of_redis_7_4_with_deadlines_are_read() {
+    for (body, deadlines) in [
+        ("18 1027000000000000 02 00 01 61 01 31 02 01 62 01 32", [None, Some(10_001)]),
+        ("16 02 00 01 61 01 31 4f11 01 62 01 32", [None, Some(3857)]),
+        (
+            "19 1027000000000000 19 19000000 0600 8161 02 8131 02 00 01 8162 02 8132 02 f11127 03 ff",
+            [None, Some(10_001)],
+        ),
+        (
+            "17 19 19000000 0600 8161 02 8131 02 00 01 8162 02 8132 02 f11127 03 ff",
+            [None, Some(10_001)],
+        ),
+    ] {
+        let value = read_value(&mut Input::new(&bytes(body)), &builder()).expect(body);
+        let Value::Hash(hash) = value else { panic!("a hash: {body}") };
+        let found = [&b"a"[..], b"b"].map(|field| hash.deadline(field).flatten());
+        assert_eq!(found, deadlines, "{body}");
+    }
+    for body in [
+        "18 0000000000000100 01 01 01 61 01 31",
+        "18 1027000000000000 01 81 ffffffffffffffff 01 61 01 31",
+        "c8 02 01 01 61 01 01 62 1027000000000000",
+        "c8 02 01 01 61 01 01 61 ffffffffffffffff",
+        "c8 c8 02 01 01 61 00",
+    ] {
+        assert!(read_value(&mut Input::new(&bytes(body)), &builder()).is_err(), "{body}");
+    }
+}

@@ -18,13 +18,33 @@ const VERSION: u16 = 10;
 /// In a list's node: a listpack follows.
 const NODE_PACKED: u64 = 2;
 
+/// The version of Redis 7.4, with deadlines of fields.
+const VERSION_TIMED: u16 = 12;
+
 /// The lowest RDB version that has the value's layout.
-pub fn version_of(_value: ValueRef<'_>) -> u16 {
-    VERSION
+pub fn version_of(value: ValueRef<'_>) -> u16 {
+    if is_timed(value) { VERSION_TIMED } else { VERSION }
+}
+
+fn is_timed(value: ValueRef<'_>) -> bool {
+    match value {
+        ValueRef::Set(set) => set.is_timed(),
+        ValueRef::Hash(hash) => hash.is_timed(),
+        ValueRef::SortedSet(set) => set.is_timed(),
+        _ => false,
+    }
 }
 
 /// The byte that says how [`write_value`] lays the value out.
 pub fn type_of(value: ValueRef<'_>) -> u8 {
+    match value {
+        ValueRef::Hash(hash) if hash.is_timed() => kind::HASH_TIMED,
+        value if is_timed(value) => kind::MEMBERS_TIMED,
+        value => plain_type_of(value),
+    }
+}
+
+fn plain_type_of(value: ValueRef<'_>) -> u8 {
     match value {
         ValueRef::Nothing | ValueRef::String(_) | ValueRef::Integer(_) => kind::STRING,
         ValueRef::List(_) => kind::LIST_LISTPACKS,
@@ -40,6 +60,26 @@ pub fn type_of(value: ValueRef<'_>) -> u8 {
 
 /// A value without its type.
 pub fn write_value(out: &mut Vec<u8>, value: ValueRef<'_>) {
+    match value {
+        ValueRef::Hash(hash) if hash.is_timed() => write_timed_hash(out, hash),
+        ValueRef::Set(set) if set.is_timed() => {
+            out.push(plain_type_of(value));
+            write_set(out, set);
+            let deadline = |member: &[u8]| set.deadline(member).flatten();
+            write_deadlines(out, set.iter().map(|member| member.to_vec()), deadline);
+        }
+        ValueRef::SortedSet(set) if set.is_timed() => {
+            out.push(plain_type_of(value));
+            write_sorted_set(out, set);
+            let deadline = |member: &[u8]| set.deadline(member).flatten();
+            let members = set.range(0, usize::MAX, false).into_iter().map(|(member, _)| member);
+            write_deadlines(out, members, deadline);
+        }
+        value => write_plain(out, value),
+    }
+}
+
+fn write_plain(out: &mut Vec<u8>, value: ValueRef<'_>) {
     match value {
         ValueRef::Nothing => string(out, b""),
         ValueRef::String(text) => string(out, text),
@@ -98,4 +138,34 @@ fn write_sorted_set(out: &mut Vec<u8>, set: &SortedSet) {
         element(out, member);
         out.extend_from_slice(&score.to_le_bytes());
     });
+}
+
+/// The earliest deadline; for each field its deadline from there on, plus one, or 0; the field; its value.
+fn write_timed_hash(out: &mut Vec<u8>, hash: &Hash) {
+    let deadline = |field: Element<'_>| {
+        let mut digits = itoa::Buffer::new();
+        hash.deadline(field.text(&mut digits)).flatten()
+    };
+    let earliest_ms = hash.iter().filter_map(|(field, _)| deadline(field)).min().unwrap_or(0);
+    out.extend_from_slice(&earliest_ms.to_le_bytes());
+    number(out, hash.len() as u64);
+    for (field, value) in hash.iter() {
+        number(out, deadline(field).map_or(0, |at_ms| at_ms - earliest_ms + 1));
+        element(out, field);
+        element(out, value);
+    }
+}
+
+fn write_deadlines(
+    out: &mut Vec<u8>,
+    members: impl Iterator<Item = Vec<u8>>,
+    deadline: impl Fn(&[u8]) -> Option<u64>,
+) {
+    let timed: Vec<(Vec<u8>, u64)> =
+        members.filter_map(|member| deadline(&member).map(|at_ms| (member, at_ms))).collect();
+    number(out, timed.len() as u64);
+    for (member, at_ms) in timed {
+        string(out, &member);
+        out.extend_from_slice(&at_ms.to_le_bytes());
+    }
 }
