@@ -183,6 +183,11 @@ pub const STORE_HOLD_COMMANDS_MAX: usize = 512;
 pub const STORE_PREFETCH_COMMANDS: usize = 32;
 /// Keys that one command removes at most to get below `maxmemory`; a millisecond. The next commands go on.
 pub const EVICT_PER_COMMAND: usize = 1000;
+/// Channels (or patterns, or shard channels) that one client listens to.
+pub const SUBSCRIPTIONS_PER_CLIENT_MAX: usize = 1 << 20;
+/// Messages that wait for a client whose class has no limit of its own; it is closed beyond. Replies don't count to it,
+/// they stop at the high-water mark.
+pub const OUTBOX_PUSH_MAX_BYTES: usize = 256 * 1024 * 1024;
 /// How long a worker waits for a store's lock before it serves everything else first, in microseconds.
 pub const STORE_LOCK_WAIT_US: u64 = 200;
 

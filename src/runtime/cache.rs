@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::id::{ConnectionId, RuntimeId};
+use crate::id::ConnectionId;
 use crate::limits;
 use crate::proto::resp::RequestParser;
 use crate::ring::timers::TimerId;
@@ -16,20 +16,23 @@ use crate::ring::{Driver, Received};
 use crate::store::batch::{self, Batch, Progress, Stop};
 use crate::store::clients::Client;
 use crate::store::mail::Mailbox;
-use crate::store::shared::Upkeep;
-use crate::store::{Session, SharedStore};
+use crate::store::output_limits::OutputLimits;
+use crate::store::{Session, SharedStore, meter};
 
 use super::RuntimeKind;
 use super::connection::{Connection, Pause, Phase, Role};
-use super::local::{Local, TimerEvent};
+use super::local::Local;
 use super::stats::StatsCell;
 
 mod front;
 mod scripts;
+mod upkeep;
 pub mod waiting;
 
 use front::{Effects, Front};
 use scripts::Left;
+pub use upkeep::{all_left, maintain, on_close};
+use upkeep::{leave, maintain_soon};
 
 /// One client of a cache.
 pub struct CacheClient {
@@ -45,6 +48,12 @@ pub struct CacheClient {
     full: bool,
     /// Ends the wait of its command ([`Session::wait`]).
     wait_timer: Option<TimerId>,
+    /// It is in the list of those that got messages.
+    touched: bool,
+    /// It doesn't read what it is sent, and is about to be closed.
+    slow: bool,
+    /// Since when more waits for it than its class allows for long, in milliseconds since the epoch.
+    over_soft_since_ms: Option<u64>,
 }
 
 /// What one worker keeps for one cache.
@@ -63,6 +72,10 @@ pub struct CacheState {
     worker: Option<u8>,
     /// Letters from other workers for the clients here.
     mailbox: Option<Arc<Mailbox>>,
+    /// How much may wait for a client, as of the last hold.
+    limits: OutputLimits,
+    /// Clients for which more waits than their class allows for long.
+    slow: Vec<u32>,
     /// The numbers of waits whose time is up.
     timed_out: Vec<u64>,
     /// When the store was last told the process's figures, in monotonic milliseconds.
@@ -148,6 +161,9 @@ pub fn join(local: &mut Local, index: usize, id: ConnectionId, peer: SocketAddr)
         again: false,
         full: false,
         wait_timer: None,
+        touched: false,
+        slow: false,
+        over_soft_since_ms: None,
     })))
 }
 
@@ -164,6 +180,8 @@ pub fn state(placement: &super::Placement) -> Option<Box<CacheState>> {
         worker: None,
         mailbox: None,
         timed_out: Vec::new(),
+        limits: OutputLimits::default(),
+        slow: Vec::new(),
         figures_ms: 0,
     }))
 }
@@ -341,13 +359,18 @@ fn run_one(local: &mut Local, driver: &mut dyn Driver, index: usize) -> bool {
     while !done {
         let Some(mut held) = store.try_lock(now_ms) else { break };
         // What others did before comes before what is done now.
-        waiting::open_letters(local, driver, index);
-        let worker = local.worker;
+        meter::outside(|| waiting::open_letters(local, driver, index));
+        let (worker, now_ms) = (local.worker, local.now.unix_ms);
         let Some(state) = local.instances[index].as_mut().and_then(|i| i.cache.as_mut()) else {
             return true;
         };
         let started_ns = driver.precise_ns();
-        let mut front = Front::new(&mut local.connections, driver, &mut local.cache, worker);
+        let limits = held.instance.config.output_limits;
+        state.limits = limits;
+        let CacheTurn { held: buffers, effects, .. } = &mut local.cache;
+        let connections = &mut local.connections;
+        let mut front =
+            Front { connections, driver, held: buffers, effects, worker, limits, now_ms };
         if !state.timed_out.is_empty() {
             state.timed_out.drain(..).for_each(|wait| held.time_out(wait));
             batch::hand_out(&mut held, &mut front);
@@ -379,6 +402,8 @@ fn run_one(local: &mut Local, driver: &mut dyn Driver, index: usize) -> bool {
 
 /// After a batch: what ran leaves the inputs, replies go out, and whoever had to wait goes on.
 fn settle(local: &mut Local, index: usize, mut clients: Vec<u32>) {
+    let limits = local.instance_at(index).cache.as_ref().map(|state| state.limits);
+    let limits = limits.unwrap_or_default();
     for &slot in &clients {
         let connection = local.connections.at(slot);
         let Role::Cache(client) = &mut connection.role else { continue };
@@ -391,6 +416,9 @@ fn settle(local: &mut Local, index: usize, mut clients: Vec<u32>) {
         let waits = client.waits();
         if !full {
             drop_parsed(connection);
+        }
+        if waiting::is_slow(local, slot, &limits) {
+            continue;
         }
         mark_dirty(local, slot);
         if again && !waits && !local.connections.at(slot).input.is_empty() {
@@ -488,83 +516,5 @@ fn go_on(local: &mut Local, slot: u32) {
     let connection = local.connections.at(slot);
     if connection.read_ended && !has_unrun(connection) {
         local.half_closed.push(slot);
-    }
-}
-
-/// A connection has ended. If it has commands in the batch, it leaves when they have run.
-pub fn on_close(local: &mut Local, slot: u32) {
-    if !in_batch(local.connections.at(slot)) {
-        leave(local, slot);
-    }
-}
-
-/// A connection that has ended leaves the store, and nothing here keeps it from closing any more.
-fn leave(local: &mut Local, slot: u32) {
-    let connection = local.connections.at(slot);
-    let index = connection.instance;
-    let Role::Cache(client) = &mut connection.role else { return };
-    client.parsed = 0;
-    connection.input = Vec::new();
-    // The original: what the store's commands put into it must be freed under the store's lock.
-    let session = std::mem::replace(&mut client.session, Session::new(0));
-    if let Some(state) = local.instance_at(index).cache.as_mut() {
-        state.leaving.push(session);
-    }
-    all_left(local, index);
-    let connection = local.connections.at(slot);
-    if connection.phase == Phase::Flushing && !connection.dirty {
-        connection.dirty = true;
-        local.dirty.push(slot);
-    }
-    local.finish(slot);
-}
-
-/// Tells the store who has left. False, and tried again soon, while somebody holds it.
-pub fn all_left(local: &mut Local, index: usize) -> bool {
-    let now_ms = local.now.unix_ms;
-    let Some(state) = local.instance_at(index).cache.as_mut() else { return true };
-    if state.leaving.is_empty() {
-        return true;
-    }
-    let Some(mut held) = state.store.lock_now(now_ms) else {
-        maintain_soon(local, index);
-        return false;
-    };
-    state.leaving.drain(..).for_each(|mut session| held.disconnect(&mut session));
-    true
-}
-
-/// Sets the timer for the regular work.
-fn maintain_soon(local: &mut Local, index: usize) {
-    let now = local.now;
-    let instance = local.instance_at(index);
-    let runtime = instance.placement.id;
-    if let Some(state) = instance.cache.as_mut()
-        && !std::mem::replace(&mut state.timed, true)
-    {
-        local.timers.insert(now, limits::CACHE_MAINTAIN_MS, TimerEvent::Maintain { runtime });
-    }
-}
-
-/// Regular work: expiry, merging, freeing; more often while there is something to do.
-pub fn maintain(local: &mut Local, runtime: RuntimeId) {
-    let now = local.now;
-    let Some(&index) = local.index.get(&runtime) else { return };
-    let Some(state) = local.instance_at(index).cache.as_mut() else { return };
-    let due = now.monotonic_ms() >= state.figures_ms + limits::CACHE_FIGURES_MS;
-    if due {
-        state.figures_ms = now.monotonic_ms();
-    }
-    let upkeep = state.store.maintain(now.unix_ms, due.then(super::process::figures));
-    let active = std::mem::take(&mut state.active);
-    let soon = active || matches!(upkeep, Upkeep::Held | Upkeep::More);
-    state.timed = soon || upkeep == Upkeep::Expiries;
-    if state.timed {
-        let pause_ms =
-            if soon { limits::CACHE_MAINTAIN_MS } else { limits::CACHE_MAINTAIN_IDLE_MS };
-        local.timers.insert(now, pause_ms, TimerEvent::Maintain { runtime });
-    }
-    if all_left(local, index) {
-        local.check_stopped(index);
     }
 }

@@ -300,7 +300,7 @@ impl Local {
     }
 
     /// Closes a connection whose peer doesn't read.
-    fn close_slow(&mut self, slot: u32) {
+    pub(super) fn close_slow(&mut self, slot: u32) {
         let worker = self.worker;
         let connection = self.connections.at(slot);
         let (index, id, bytes) = (connection.instance, connection.id, connection.outbox.bytes());

@@ -13,7 +13,7 @@ use super::session::State;
 use super::shared::Held;
 use super::table as segments;
 use super::value::ValueRef;
-use super::{Args, Hasher, Outcome, Session, Span};
+use super::{Args, Hasher, Outcome, Session, Span, meter};
 use crate::limits::{STORE_HOLD_COMMANDS_MAX, STORE_PREFETCH_COMMANDS};
 use crate::proto::resp::{Parsed, ProtocolError, RequestParser};
 
@@ -437,11 +437,13 @@ impl Batch {
 /// Does what commands did to other connections, for those of this worker; the rest is posted when the store is released.
 #[cold]
 pub fn hand_out(held: &mut Held<'_>, clients: &mut impl Clients) {
-    for delivery in held.instance.clients.take_deliveries() {
-        if let Some(delivery) = clients.deliver(delivery) {
-            held.instance.clients.deliver_elsewhere(delivery);
+    meter::outside(|| {
+        for delivery in held.instance.clients.take_deliveries() {
+            if let Some(delivery) = clients.deliver(delivery) {
+                held.instance.clients.deliver_elsewhere(delivery);
+            }
         }
-    }
+    });
 }
 
 impl Recent {

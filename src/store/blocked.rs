@@ -16,7 +16,7 @@ use super::commands::{CommandId, table};
 use super::execute::observe;
 use super::instance::{Attention, Instance};
 use super::session::State;
-use super::{Args, ArgsBuffer, CommandError, Keyspace, Kind, Reply, Session, Store};
+use super::{Args, ArgsBuffer, CommandError, Keyspace, Kind, Reply, Session, Store, meter};
 use crate::limits::DATABASES;
 
 /// What a command that found nothing waits for.
@@ -259,6 +259,7 @@ impl Instance {
         let postponed = wait.postponed;
         let number = self.blocked.add(wait);
         session.wait = Some(Ticket { number, timeout_ms, postponed });
+        self.clients.set_wait(session.row, session.wait);
         session.state.set(State::WAITING, true);
         self.attention.set(Attention::BLOCKED, true);
     }
@@ -338,6 +339,7 @@ impl Store {
             instance.statistics.count_error(error.line());
             Reply::new(&mut out, resp3).error(error.line());
         }
+        meter::exclude(meter::allocation_bytes(out.capacity()));
         finish(keyspace, instance, number, |_, reply| *reply = out);
     }
 
@@ -409,7 +411,7 @@ fn finish(
     let Some(wait) = remove(keyspace, instance, number) else { return };
     let mut reply = Vec::new();
     if !wait.silent {
-        answer(&wait, &mut reply);
+        meter::outside(|| answer(&wait, &mut reply));
     }
     instance.statistics.output_bytes += reply.len() as u64;
     let connection = wait.connection;
@@ -422,6 +424,7 @@ fn remove(keyspace: &mut Keyspace, instance: &mut Instance, number: u64) -> Opti
         keyspace.database(wait.session.database).waited.forget(&key);
     }
     instance.attention.set(Attention::BLOCKED, !instance.blocked.is_empty());
+    instance.clients.set_wait(wait.session.row, None);
     Some(wait)
 }
 

@@ -1,6 +1,8 @@
 //! The clients of a store, for CLIENT LIST and CLIENT KILL: one row each, changed only when something about it changes.
 
-use super::{CommandId, Session};
+use std::sync::Arc;
+
+use super::{CommandId, Session, meter};
 
 /// One connected client.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +33,13 @@ pub enum Delivery {
         /// [`Client::connection`].
         connection: u64,
     },
+    /// Something that the client hasn't asked for just now (a message of a channel).
+    Push {
+        /// [`Client::connection`].
+        connection: u64,
+        /// In its protocol version.
+        bytes: Arc<[u8]>,
+    },
     /// The wait of its command is over: send the reply and go on with its commands.
     Resume {
         /// [`Client::connection`].
@@ -46,7 +55,9 @@ impl Delivery {
     /// Whom it is for.
     pub fn connection(&self) -> u64 {
         match self {
-            Delivery::Close { connection } | Delivery::Resume { connection, .. } => *connection,
+            Delivery::Close { connection }
+            | Delivery::Push { connection, .. }
+            | Delivery::Resume { connection, .. } => *connection,
         }
     }
 }
@@ -108,6 +119,14 @@ impl Clients {
         }
     }
 
+    /// Notes that a client's command waits, or waits no more.
+    pub fn set_wait(&mut self, row: Option<u32>, wait: Option<super::blocked::Ticket>) {
+        let client = row.and_then(|row| self.rows.get_mut(row as usize)?.as_mut());
+        if let Some(session) = client.and_then(|client| client.session.as_mut()) {
+            session.wait = wait;
+        }
+    }
+
     /// Notes that a client sent `command`.
     #[inline]
     pub fn touch(&mut self, row: Option<u32>, command: CommandId, now_ms: u64) {
@@ -149,9 +168,16 @@ impl Clients {
         session.row.and_then(|row| self.rows[row as usize].as_ref())
     }
 
+    /// The connection of a row and whether it speaks RESP3.
+    pub fn address(&self, row: u32) -> Option<(u64, bool)> {
+        let client = self.rows.get(row as usize)?.as_ref()?;
+        Some((client.connection, client.session.as_ref().is_some_and(|session| session.resp3)))
+    }
+
     /// Asks a connection's worker to do something.
     pub fn deliver(&mut self, delivery: Delivery) {
-        self.deliveries.push(delivery);
+        // Whoever takes it doesn't hold the store.
+        meter::outside(|| self.deliveries.push(delivery));
     }
 
     /// Whether something is to be delivered that nobody has looked at.
@@ -165,7 +191,7 @@ impl Clients {
         std::mem::take(&mut self.deliveries)
     }
 
-    /// Keeps what the holder of the store can't deliver itself.
+    /// Keeps what the holder of the store can't deliver itself; not counted as the store's bytes by the caller.
     pub fn deliver_elsewhere(&mut self, delivery: Delivery) {
         self.elsewhere.push(delivery);
     }

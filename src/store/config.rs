@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::Keyspace;
 use super::eviction::Policy;
 use super::instance::Settings;
+use super::output_limits::OutputLimits;
 use super::thresholds::{REDIS, Thresholds};
 use crate::limits::{BUSY_REPLY_THRESHOLD_MS, DATABASES, RESP_BULK_BYTES_MAX};
 
@@ -56,6 +57,8 @@ pub struct Config {
     pub thresholds: Thresholds,
     /// Parameters without effect that were set.
     kept: BTreeMap<&'static str, Vec<u8>>,
+    /// How much may wait for clients that don't read.
+    pub output_limits: OutputLimits,
 }
 
 /// One parameter.
@@ -98,6 +101,7 @@ impl Config {
             acl_all_channels: false,
             thresholds: REDIS,
             kept: BTreeMap::new(),
+            output_limits: OutputLimits::default(),
         }
     }
 
@@ -172,6 +176,11 @@ pub const PARAMETERS: &[Parameter] = &[
     },
     number!("acllog-max-len", acl_log_len, SMALL),
     number!("busy-reply-threshold", busy_reply_threshold_ms, SMALL),
+    Parameter {
+        name: "client-output-buffer-limit",
+        get: |config| config.output_limits.text(),
+        set: Some(|config, value| config.output_limits.set(value).map_err(Cow::Borrowed)),
+    },
     fixed!("databases", DATABASES),
     number!("hash-max-listpack-entries", thresholds.hash_entries, COUNT),
     memory!("hash-max-listpack-value", thresholds.hash_value_bytes),

@@ -88,6 +88,7 @@ impl Crowd {
             let name = char::from(b'a' + client as u8);
             heard.push(match delivery {
                 Delivery::Close { .. } => format!("{name} closed"),
+                Delivery::Push { bytes, .. } => format!("{name}: {}", text(&bytes)),
                 Delivery::Resume { wait, reply, .. } => {
                     let session = &mut self.sessions[client];
                     assert_eq!(session.wait.map(|ticket| ticket.number), Some(wait));

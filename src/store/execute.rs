@@ -3,6 +3,7 @@
 //! The order of the checks is Redis 7's `processCommand` (clients see it): known, arity, authentication, write access.
 
 use super::call::{Call, CommandError, CommandResult};
+use super::commands::pubsub::while_listening;
 use super::commands::{Command, CommandId, Flags, table};
 use super::instance::Attention;
 use super::session::State;
@@ -251,11 +252,28 @@ fn check(
         let text = format!("ERR wrong number of arguments for '{name}' command");
         return Err(CommandError::Owned(text.into_bytes()));
     }
-    if session.state.has(State::UNAUTHENTICATED) && !row.flags.has(Flags::NO_AUTH) {
-        return Err(CommandError::Text("NOAUTH Authentication required."));
+    if session.state.any(State::UNAUTHENTICATED.and(State::SUBSCRIBED)) {
+        check_state(session, id, row)?;
     }
     if !session.may_write && row.flags.has(Flags::WRITE) {
         return Err(CommandError::Text("READONLY You can't write against a read only cache."));
+    }
+    Ok(())
+}
+
+/// What a client may send before it has authenticated, and while it listens in RESP2.
+#[cold]
+fn check_state(session: &Session, id: CommandId, row: &Command) -> Result<(), CommandError> {
+    if session.state.has(State::UNAUTHENTICATED) && !row.flags.has(Flags::NO_AUTH) {
+        return Err(CommandError::Text("NOAUTH Authentication required."));
+    }
+    if session.state.has(State::SUBSCRIBED) && !session.resp3 && !while_listening(row) {
+        let name = table().full_name(id);
+        let text = format!(
+            "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
+             context"
+        );
+        return Err(CommandError::Owned(text.into_bytes()));
     }
     Ok(())
 }

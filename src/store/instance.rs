@@ -9,6 +9,7 @@ use super::config::Config;
 use super::eviction::{Eviction, Policy};
 use super::hasher::Hasher;
 use super::meter::Meter;
+use super::pubsub::PubSub;
 use super::scripting::{MakeEngine, Scripting};
 use super::statistics::{Process, Statistics};
 use super::transaction::Watches;
@@ -40,6 +41,8 @@ pub struct Instance {
     pub watches: Watches,
     /// Whose commands wait.
     pub blocked: Blocked,
+    /// Who listens to which channels.
+    pub pubsub: PubSub,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// What makes commands differ from ordinary ones; mostly empty.
@@ -136,6 +139,7 @@ impl Instance {
             eviction: Eviction::default(),
             watches: Watches::default(),
             blocked: Blocked::default(),
+            pubsub: PubSub::default(),
             pause: Pause::default(),
             attention: Attention::default(),
             process: Process::default(),

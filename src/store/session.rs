@@ -26,6 +26,8 @@ pub struct Session {
     pub transaction: Option<Box<Transaction>>,
     /// Keys that EXEC depends on.
     pub watched: Vec<Watched>,
+    /// How many channels, patterns and shard channels it listens to.
+    pub subscriptions: [u32; 3],
     /// Its command waits.
     pub wait: Option<Ticket>,
     /// What makes the next command differ from an ordinary one; mostly empty.
@@ -59,6 +61,19 @@ impl State {
     pub const NO_WAIT: State = State(1 << 9);
     /// Its command has waited and is run again.
     pub const RETRYING: State = State(1 << 10);
+    /// It listens to channels.
+    pub const SUBSCRIBED: State = State(1 << 11);
+
+    /// Both sets.
+    pub const fn and(self, other: State) -> State {
+        State(self.0 | other.0)
+    }
+
+    /// Whether any of `others` is in here.
+    #[inline]
+    pub fn any(self, others: State) -> bool {
+        self.0 & others.0 != 0
+    }
 
     /// Whether nothing is special.
     pub fn is_empty(self) -> bool {
@@ -104,6 +119,7 @@ impl Session {
             row: None,
             transaction: None,
             watched: Vec::new(),
+            subscriptions: [0; 3],
             wait: None,
             state: State::default(),
         }

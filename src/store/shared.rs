@@ -290,6 +290,9 @@ impl Held<'_> {
     pub fn disconnect(&mut self, session: &mut Session) {
         self.instance.watches.unwatch(&mut session.watched);
         self.abandon(session);
+        if let Some(row) = session.row {
+            self.instance.pubsub.forget(row);
+        }
         self.instance.clients.remove(session);
     }
 

@@ -6,10 +6,9 @@ use crate::log::{LogLevel, LogRecord};
 use crate::ring::Driver;
 use crate::runtime::local::Local;
 use crate::runtime::message::FromWorker;
-use crate::store::batch;
 use crate::store::shared::Held;
+use crate::store::{batch, meter};
 
-use super::front::Front;
 use super::waiting;
 
 /// What scripts left to do when a batch has run.
@@ -61,11 +60,12 @@ fn slice(local: &mut Local, driver: &mut dyn Driver, index: usize) {
     let Some(state) = local.instance_at(index).cache.as_ref() else { return };
     let store = Arc::clone(&state.store);
     let Some(mut held) = store.try_lock(now_ms) else { return local.cache.scripts.push(index) };
-    waiting::open_letters(local, driver, index);
+    meter::outside(|| waiting::open_letters(local, driver, index));
     if held.has_script_of(worker) {
         held.resume_script();
     }
-    let mut front = Front::new(&mut local.connections, driver, &mut local.cache, worker);
+    let limits = held.instance.config.output_limits;
+    let mut front = waiting::front(local, driver, limits);
     batch::hand_out(&mut held, &mut front);
     let mut left = Left::default();
     left.look(&mut held, worker);

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use crate::id::{ConnectionId, RuntimeId};
 use crate::ring::Driver;
-use crate::runtime::connection::Role;
+use crate::runtime::connection::{Connection, Role};
 use crate::runtime::local::{Local, TimerEvent};
 use crate::runtime::message::ToWorker;
 use crate::store::batch::Clients;
+use crate::store::output_limits::OutputLimits;
 
 use super::front::Front;
-use super::{go_on, mark_dirty, parse_input};
+use super::{CacheTurn, go_on, maintain_soon, mark_dirty, parse_input};
 
 /// From now on the worker gets letters of the instance's store.
 pub fn attach(local: &mut Local, index: usize) {
@@ -35,8 +36,8 @@ pub fn on_letters(local: &mut Local, driver: &dyn Driver, runtime: RuntimeId) {
 pub(super) fn open_letters(local: &mut Local, driver: &dyn Driver, index: usize) {
     let Some(state) = local.instance_at(index).cache.as_ref() else { return };
     let Some(mailbox) = state.mailbox.clone() else { return };
-    let worker = local.worker;
-    let mut front = Front::new(&mut local.connections, driver, &mut local.cache, worker);
+    let limits = state.limits;
+    let mut front = front(local, driver, limits);
     for letter in mailbox.take() {
         front.deliver(letter);
     }
@@ -48,19 +49,90 @@ pub(super) fn apply(local: &mut Local) {
     let touched = std::mem::take(&mut effects.touched);
     let resumed = std::mem::take(&mut effects.resumed);
     let killed = std::mem::take(&mut effects.killed);
+    let slow = std::mem::take(&mut effects.slow);
     for slot in touched {
-        if local.connections.get(slot).is_some() {
-            mark_dirty(local, slot);
+        let Some(connection) = local.connections.get_mut(slot) else { continue };
+        let Role::Cache(client) = &mut connection.role else { continue };
+        client.touched = false;
+        if client.over_soft_since_ms.is_some() {
+            watch_slow(local, slot);
         }
+        mark_dirty(local, slot);
     }
     for (slot, wait) in resumed {
         resume(local, slot, wait);
+    }
+    for slot in slow {
+        if local.connections.get(slot).is_some() {
+            local.close_slow(slot);
+        }
     }
     for slot in killed {
         if local.connections.get(slot).is_some() {
             local.close_after_flush(slot);
         }
     }
+}
+
+/// Closes a client whose replies pile up beyond its class's limit; whether it did.
+pub(super) fn is_slow(local: &mut Local, slot: u32, limits: &OutputLimits) -> bool {
+    let now_ms = local.now.unix_ms;
+    let connection = local.connections.at(slot);
+    let Connection { role: Role::Cache(client), outbox, .. } = connection else { return false };
+    if client.is_too_slow(outbox.bytes() as u64, limits, now_ms) {
+        local.close_slow(slot);
+        return true;
+    }
+    if client.over_soft_since_ms.is_some() {
+        watch_slow(local, slot);
+    }
+    false
+}
+
+/// Looks at a client again that has had too much waiting for it for a while, and closes it when it was too long.
+fn watch_slow(local: &mut Local, slot: u32) {
+    let index = local.connections.at(slot).instance;
+    if let Some(state) = local.instance_at(index).cache.as_mut()
+        && !state.slow.contains(&slot)
+    {
+        state.slow.push(slot);
+    }
+    maintain_soon(local, index);
+}
+
+/// Closes the clients that still don't read; whether some are watched on.
+pub(super) fn close_slow(local: &mut Local, index: usize) -> bool {
+    let now_ms = local.now.unix_ms;
+    let Some(state) = local.instance_at(index).cache.as_mut() else { return false };
+    let (watched, limits) = (std::mem::take(&mut state.slow), state.limits);
+    let mut left = Vec::new();
+    for slot in watched {
+        let Some(connection) = local.connections.get_mut(slot) else { continue };
+        let bytes = connection.outbox.bytes() as u64;
+        let is_here = connection.instance == index && connection.is_open();
+        let Role::Cache(client) = &mut connection.role else { continue };
+        if is_here && client.is_too_slow(bytes, &limits, now_ms) {
+            local.close_slow(slot);
+        } else if is_here && client.over_soft_since_ms.is_some() {
+            left.push(slot);
+        }
+    }
+    let more = !left.is_empty();
+    if let Some(state) = local.instance_at(index).cache.as_mut() {
+        state.slow = left;
+    }
+    more
+}
+
+/// The worker's connections, for deliveries.
+pub(super) fn front<'a>(
+    local: &'a mut Local,
+    driver: &'a dyn Driver,
+    limits: OutputLimits,
+) -> Front<'a> {
+    let CacheTurn { held, effects, .. } = &mut local.cache;
+    let (worker, now_ms) = (local.worker, local.now.unix_ms);
+    Front { connections: &mut local.connections, driver, held, effects, worker, limits, now_ms }
 }
 
 /// A client's command waits; the rest of its bytes stay in its input.

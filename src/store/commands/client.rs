@@ -243,11 +243,11 @@ fn info(call: &mut Call<'_>) -> CommandResult {
 
 fn list(call: &mut Call<'_>) -> CommandResult {
     let mut ids: Option<Vec<u64>> = None;
-    let mut nobody = false;
+    let mut kind = None;
     match call.args.get(2) {
         None => {}
         Some(option) if option.eq_ignore_ascii_case(b"type") && call.args.len() == 4 => {
-            nobody = client_type(call.args.at(3))? != ClientType::Normal;
+            kind = Some(ClientType::parse(call.args.at(3))?);
         }
         Some(option) if option.eq_ignore_ascii_case(b"id") && call.args.len() > 3 => {
             let parse = |argument| strict_integer(argument).and_then(|id| u64::try_from(id).ok());
@@ -256,8 +256,10 @@ fn list(call: &mut Call<'_>) -> CommandResult {
         }
         Some(_) => return Err(CommandError::Syntax),
     }
-    let listed =
-        |client: &&Client| !nobody && ids.as_ref().is_none_or(|ids| ids.contains(&client.id));
+    let listed = |client: &&Client| {
+        kind.is_none_or(|kind| kind == ClientType::of(client))
+            && ids.as_ref().is_none_or(|ids| ids.contains(&client.id))
+    };
     let clients = call.instance.clients.sorted();
     let text: String =
         clients.into_iter().filter(listed).map(|client| describe(client, call.now_ms)).collect();
@@ -268,14 +270,25 @@ fn list(call: &mut Call<'_>) -> CommandResult {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ClientType {
     Normal,
+    PubSub,
     Other,
 }
 
-fn client_type(name: &[u8]) -> Result<ClientType, CommandError> {
-    match name.to_ascii_lowercase().as_slice() {
-        b"normal" => Ok(ClientType::Normal),
-        b"master" | b"replica" | b"slave" | b"pubsub" => Ok(ClientType::Other),
-        _ => Err(CommandError::Owned([b"ERR Unknown client type '", name, b"'"].concat())),
+impl ClientType {
+    fn parse(name: &[u8]) -> Result<ClientType, CommandError> {
+        match name.to_ascii_lowercase().as_slice() {
+            b"normal" => Ok(ClientType::Normal),
+            b"pubsub" => Ok(ClientType::PubSub),
+            b"master" | b"replica" | b"slave" => Ok(ClientType::Other),
+            _ => Err(CommandError::Owned([b"ERR Unknown client type '", name, b"'"].concat())),
+        }
+    }
+
+    fn of(client: &Client) -> ClientType {
+        match &client.session {
+            Some(session) if session.state.has(State::SUBSCRIBED) => ClientType::PubSub,
+            _ => ClientType::Normal,
+        }
     }
 }
 
@@ -286,6 +299,9 @@ fn describe(client: &Client, now_ms: u64) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let seconds = |since: u64| now_ms.saturating_sub(since) / 1000;
     let mut flags = String::new();
+    if session.state.has(State::SUBSCRIBED) {
+        flags.push('P');
+    }
     if session.wait.is_some() {
         flags.push('b');
     }
@@ -296,7 +312,7 @@ fn describe(client: &Client, now_ms: u64) -> String {
         flags.push('T');
     }
     format!(
-        "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi=-1 watch=0 qbuf=0 \
+        "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi=-1 watch=0 qbuf=0 \
          qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} user=default \
          redir=-1 resp={} lib-name={} lib-ver={}\n",
         client.id,
@@ -307,6 +323,9 @@ fn describe(client: &Client, now_ms: u64) -> String {
         seconds(client.active_ms),
         if flags.is_empty() { "N" } else { &flags },
         session.database,
+        session.subscriptions[0],
+        session.subscriptions[1],
+        session.subscriptions[2],
         client.command.map_or_else(|| "NULL".to_owned(), |id| table().full_name(id)),
         if session.resp3 { 3 } else { 2 },
         text(&session.library.0),
@@ -320,7 +339,7 @@ struct Filter<'a> {
     address: Option<&'a [u8]>,
     local_address: Option<&'a [u8]>,
     older_than_s: Option<u64>,
-    nobody: bool,
+    kind: Option<ClientType>,
     skip_me: bool,
 }
 
@@ -330,7 +349,7 @@ fn kill(call: &mut Call<'_>) -> CommandResult {
         address: None,
         local_address: None,
         older_than_s: None,
-        nobody: false,
+        kind: None,
         skip_me: true,
     };
     let old_form = call.args.len() == 3;
@@ -373,7 +392,7 @@ fn parse_filter<'a>(call: &Call<'a>, filter: &mut Filter<'a>) -> CommandResult {
             }
             b"addr" => filter.address = Some(value),
             b"laddr" => filter.local_address = Some(value),
-            b"type" => filter.nobody |= client_type(value)? != ClientType::Normal,
+            b"type" => filter.kind = Some(ClientType::parse(value)?),
             b"user" if value == b"default" => {}
             b"user" => {
                 return Err(CommandError::Owned([b"ERR No such user '", value, b"'"].concat()));
@@ -396,8 +415,9 @@ impl Filter<'_> {
             wanted.is_none_or(|wanted| wanted == found.as_bytes())
         };
         let age_s = now_ms.saturating_sub(client.connected_ms) / 1000;
-        let skipped = self.nobody || (self.skip_me && client.id == me);
+        let skipped = self.skip_me && client.id == me;
         !skipped
+            && self.kind.is_none_or(|kind| kind == ClientType::of(client))
             && self.id.is_none_or(|id| id == client.id)
             && same(self.address, &client.address)
             && same(self.local_address, &client.local_address)

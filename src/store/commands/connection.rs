@@ -58,6 +58,12 @@ fn echo(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn ping(call: &mut Call<'_>) -> CommandResult {
+    if call.session.state.has(State::SUBSCRIBED) && !call.session.resp3 && call.args.len() < 3 {
+        call.reply.array(2);
+        call.reply.bulk(b"pong");
+        call.reply.bulk(call.args.get(1).unwrap_or_default());
+        return Ok(());
+    }
     match call.args.len() {
         1 => call.reply.simple("PONG"),
         2 => call.reply.bulk(call.args.at(1)),
@@ -190,6 +196,7 @@ fn greet(reply: &mut Reply<'_>, session: &Session) {
 
 fn reset(call: &mut Call<'_>) -> CommandResult {
     call.instance.watches.unwatch(&mut call.session.watched);
+    super::pubsub::forget(call);
     let (id, row, may_write) = (call.session.id, call.session.row, call.session.may_write);
     *call.session = Session { row, may_write, ..Session::new(id) };
     call.session.state.set(State::UNAUTHENTICATED, call.instance.config.password.is_some());

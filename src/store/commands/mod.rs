@@ -25,6 +25,7 @@ pub mod list;
 mod member_deadlines;
 mod memory;
 mod object;
+pub mod pubsub;
 pub mod scripting;
 pub mod server;
 pub mod set;
@@ -67,6 +68,7 @@ const GROUPS: &[&[Command]] = &[
     memory::COMMANDS,
     function::COMMANDS,
     scripting::COMMANDS,
+    pubsub::COMMANDS,
     server::COMMANDS,
     set::COMMANDS,
     set_algebra::COMMANDS,
@@ -107,6 +109,8 @@ impl Flags {
     pub const NOSCRIPT: Flags = Flags(1 << 8);
     /// Needs no authentication.
     pub const NO_AUTH: Flags = Flags(1 << 9);
+    /// Is about channels.
+    pub const PUBSUB: Flags = Flags(1 << 11);
     /// Runs at once between MULTI and EXEC, where others are queued; not shown to clients.
     pub const DIRECT: Flags = Flags(1 << 10);
 

@@ -10,6 +10,7 @@ mod control;
 mod detect;
 mod http;
 mod proxy;
+mod pubsub;
 mod server;
 mod waiting;
 mod world;

@@ -1,0 +1,90 @@
+//! A cache's regular work on one worker: expiry and memory, clients that have gone, clients that don't read.
+
+use crate::id::RuntimeId;
+use crate::limits;
+use crate::runtime::connection::{Phase, Role};
+use crate::runtime::local::{Local, TimerEvent};
+use crate::runtime::process;
+use crate::store::Session;
+use crate::store::shared::Upkeep;
+
+use super::{in_batch, waiting};
+
+/// A connection has ended. If it has commands in the batch, it leaves when they have run.
+pub fn on_close(local: &mut Local, slot: u32) {
+    if !in_batch(local.connections.at(slot)) {
+        leave(local, slot);
+    }
+}
+
+/// A connection that has ended leaves the store, and nothing here keeps it from closing any more.
+pub(super) fn leave(local: &mut Local, slot: u32) {
+    let connection = local.connections.at(slot);
+    let index = connection.instance;
+    let Role::Cache(client) = &mut connection.role else { return };
+    client.parsed = 0;
+    connection.input = Vec::new();
+    // The original: what the store's commands put into it must be freed under the store's lock.
+    let session = std::mem::replace(&mut client.session, Session::new(0));
+    if let Some(state) = local.instance_at(index).cache.as_mut() {
+        state.leaving.push(session);
+    }
+    all_left(local, index);
+    let connection = local.connections.at(slot);
+    if connection.phase == Phase::Flushing && !connection.dirty {
+        connection.dirty = true;
+        local.dirty.push(slot);
+    }
+    local.finish(slot);
+}
+
+/// Tells the store who has left. False, and tried again soon, while somebody holds it.
+pub fn all_left(local: &mut Local, index: usize) -> bool {
+    let now_ms = local.now.unix_ms;
+    let Some(state) = local.instance_at(index).cache.as_mut() else { return true };
+    if state.leaving.is_empty() {
+        return true;
+    }
+    let Some(mut held) = state.store.lock_now(now_ms) else {
+        maintain_soon(local, index);
+        return false;
+    };
+    state.leaving.drain(..).for_each(|mut session| held.disconnect(&mut session));
+    true
+}
+
+/// Sets the timer for the regular work.
+pub(super) fn maintain_soon(local: &mut Local, index: usize) {
+    let now = local.now;
+    let instance = local.instance_at(index);
+    let runtime = instance.placement.id;
+    if let Some(state) = instance.cache.as_mut()
+        && !std::mem::replace(&mut state.timed, true)
+    {
+        local.timers.insert(now, limits::CACHE_MAINTAIN_MS, TimerEvent::Maintain { runtime });
+    }
+}
+
+/// Regular work: expiry, merging, freeing; more often while there is something to do.
+pub fn maintain(local: &mut Local, runtime: RuntimeId) {
+    let now = local.now;
+    let Some(&index) = local.index.get(&runtime) else { return };
+    let slow = waiting::close_slow(local, index);
+    let Some(state) = local.instance_at(index).cache.as_mut() else { return };
+    let due = now.monotonic_ms() >= state.figures_ms + limits::CACHE_FIGURES_MS;
+    if due {
+        state.figures_ms = now.monotonic_ms();
+    }
+    let upkeep = state.store.maintain(now.unix_ms, due.then(process::figures));
+    let active = std::mem::take(&mut state.active);
+    let soon = active || matches!(upkeep, Upkeep::Held | Upkeep::More);
+    state.timed = soon || slow || upkeep == Upkeep::Expiries;
+    if state.timed {
+        let pause_ms =
+            if soon { limits::CACHE_MAINTAIN_MS } else { limits::CACHE_MAINTAIN_IDLE_MS };
+        local.timers.insert(now, pause_ms, TimerEvent::Maintain { runtime });
+    }
+    if all_left(local, index) {
+        local.check_stopped(index);
+    }
+}
