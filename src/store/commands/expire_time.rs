@@ -1,6 +1,6 @@
 //! Expiry times in arguments: seconds or milliseconds, from now or since the epoch, with Redis's refusals.
 
-use super::collection::integer;
+use super::collection::{integer, is};
 use crate::store::CommandError;
 use crate::store::small::MEMBER_DEADLINE_MAX;
 
@@ -52,6 +52,17 @@ impl Unit {
         let milliseconds = if self.seconds { amount.checked_mul(1000)? } else { amount };
         if self.absolute { Some(milliseconds) } else { milliseconds.checked_add(now_ms as i64) }
     }
+}
+
+/// The unit that SET's option of that name has.
+pub fn expire_unit(option: &[u8]) -> Option<Unit> {
+    let units = [
+        ("ex", SECONDS),
+        ("px", MILLISECONDS),
+        ("exat", EPOCH_SECONDS),
+        ("pxat", EPOCH_MILLISECONDS),
+    ];
+    units.into_iter().find(|(name, _)| is(option, name)).map(|(_, unit)| unit)
 }
 
 fn invalid(command: &str) -> CommandError {

@@ -1,7 +1,7 @@
 //! Commands that read or set fields of a hash together with their deadlines: HGETEX, HSETEX and HGETDEL of Redis 8.
 
 use super::collection::{Run, bulk, created, is, row, wrote};
-use super::expire_time::{EPOCH_MILLISECONDS, EPOCH_SECONDS, MILLISECONDS, SECONDS, Unit};
+use super::expire_time::expire_unit;
 use super::member_deadlines::{HASH, NOT_POSITIVE, Surroundings, nulls, set_or_end};
 use super::{Call, Command, CommandResult, Flags, Keys};
 use crate::store::hash::Hash;
@@ -62,7 +62,7 @@ impl Options {
             } else if is(word, keep.0) && !chosen {
                 chosen = true;
                 options.deadline = keep.1;
-            } else if let Some(unit) = unit(word).filter(|_| !chosen) {
+            } else if let Some(unit) = expire_unit(word).filter(|_| !chosen) {
                 chosen = true;
                 options.end += 1;
                 let text = args.get(options.end).ok_or(CommandError::Syntax)?;
@@ -74,16 +74,6 @@ impl Options {
         }
         Ok(options)
     }
-}
-
-fn unit(word: &[u8]) -> Option<Unit> {
-    let units = [
-        ("ex", SECONDS),
-        ("px", MILLISECONDS),
-        ("exat", EPOCH_SECONDS),
-        ("pxat", EPOCH_MILLISECONDS),
-    ];
-    units.into_iter().find(|(name, _)| is(word, name)).map(|(_, unit)| unit)
 }
 
 fn hgetex(call: &mut Call<'_>) -> CommandResult {

@@ -157,8 +157,9 @@ fn getkeys(call: &mut Call<'_>) -> CommandResult {
 pub(in crate::store) fn keys(row: &Command, args: Args<'_>) -> Option<Vec<usize>> {
     if let Some(count_at) = key_count_index(row) {
         let count = leading_number(args.get(count_at)?);
-        let last = count_at.checked_add(count).filter(|last| *last < args.len())?;
-        return Some((count_at + 1..=last).collect());
+        let step = if row.name == "msetex" { 2 } else { 1 };
+        let last = count_at.checked_add(count * step).filter(|last| *last < args.len())?;
+        return Some((count_at + 1..=last).step_by(step).collect());
     }
     if matches!(row.name, "xread" | "xreadgroup") {
         let (first, count) = super::stream_read::stream_keys(args)?;
@@ -188,7 +189,8 @@ fn leading_number(text: &[u8]) -> usize {
 /// Where commands whose keys are counted by an argument have that count.
 fn key_count_index(row: &Command) -> Option<usize> {
     match row.name {
-        "lmpop" | "zmpop" | "sintercard" | "zintercard" | "zunion" | "zinter" | "zdiff" => Some(1),
+        "msetex" | "sunioncard" | "sdiffcard" | "lmpop" | "zmpop" | "sintercard" | "zintercard"
+        | "zunion" | "zinter" | "zdiff" => Some(1),
         "blmpop" | "bzmpop" | "eval" | "evalsha" | "eval_ro" | "evalsha_ro" | "fcall"
         | "fcall_ro" => Some(2),
         _ => None,

@@ -39,10 +39,13 @@ mod stream_group;
 mod stream_info;
 pub(super) mod stream_read;
 pub mod string;
+mod string_conditions;
+mod string_counted;
 mod string_edit;
 mod table;
 #[cfg(test)]
 pub mod testing;
+mod throttle;
 mod transaction;
 
 pub use table::{CommandId, Table, table};
@@ -81,6 +84,7 @@ const GROUPS: &[&[Command]] = &[
     stream_info::COMMANDS,
     stream_read::COMMANDS,
     string::COMMANDS,
+    throttle::COMMANDS,
     transaction::COMMANDS,
 ];
 

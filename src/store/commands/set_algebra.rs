@@ -17,6 +17,8 @@ pub const COMMANDS: &[Command] = &[
     set(("sinter", -2), READ, Keys::ALL, ("1.0.0", "Returns the members that all sets have"), sinter),
     set(("sinterstore", -3), WRITE, Keys::ALL, ("1.0.0", "Stores the members that all sets have"), sinterstore),
     set(("sintercard", -3), READ, Keys::NONE, ("7.0.0", "Counts the members that all sets have"), sintercard),
+    set(("sunioncard", -3), READ, Keys::NONE, ("8.10.0", "Counts the members of any set, up to a limit"), sunioncard),
+    set(("sdiffcard", -3), READ, Keys::NONE, ("8.10.0", "Counts the first set's members that no other has, up to a limit"), sdiffcard),
     set(("sunion", -2), READ, Keys::ALL, ("1.0.0", "Returns the members of any set"), sunion),
     set(("sunionstore", -3), WRITE, Keys::ALL, ("1.0.0", "Stores the members of any set"), sunionstore),
     set(("sdiff", -2), READ, Keys::ALL, ("1.0.0", "Returns the first set's members that no other has"), sdiff),
@@ -102,6 +104,18 @@ fn store(call: &mut Call<'_>, operation: Operation) -> CommandResult {
 }
 
 fn sintercard(call: &mut Call<'_>) -> CommandResult {
+    cardinality(call, Operation::Intersection)
+}
+
+fn sunioncard(call: &mut Call<'_>) -> CommandResult {
+    cardinality(call, Operation::Union)
+}
+
+fn sdiffcard(call: &mut Call<'_>) -> CommandResult {
+    cardinality(call, Operation::Difference)
+}
+
+fn cardinality(call: &mut Call<'_>, operation: Operation) -> CommandResult {
     let Call { keyspace, session, args, now_ms, reply, .. } = call;
     let keys = at_least(args.get(1), 1, "ERR numkeys should be greater than 0")?;
     if keys > args.len() - 2 {
@@ -114,12 +128,16 @@ fn sintercard(call: &mut Call<'_>) -> CommandResult {
         let most = at_least(Some(value), 0, "ERR LIMIT can't be negative")?;
         limit = if most == 0 { usize::MAX } else { most };
     }
-    let hasher = keyspace.hasher();
+    let (hasher, limits) = (keyspace.hasher(), keyspace.thresholds);
     let database = keyspace.database(session.database);
     let sets = sets(database, hasher, args.from(2).first(keys), *now_ms)?;
     let mut count = 0;
-    intersect(&sets, limit, |_| count += 1);
-    reply.integer(count);
+    match operation {
+        Operation::Intersection => intersect(&sets, limit, |_| count += 1),
+        Operation::Difference => subtract(&sets, |_| count += 1),
+        Operation::Union => count = unite(&sets, hasher, &limits).len(),
+    }
+    reply.integer(count.min(limit) as i64);
     Ok(())
 }
 

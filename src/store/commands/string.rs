@@ -1,8 +1,11 @@
 //! Commands on strings: setting and getting. What changes a string is in `string_edit.rs`, bits in `bitmap.rs`.
 
 use super::collection::{READ, READ_FAST, REMOVE_FAST, Run, WRITE, WRITE_FAST, is, row};
-use super::expire_time::{EPOCH_MILLISECONDS, EPOCH_SECONDS, MILLISECONDS, SECONDS, Unit};
-use super::{Call, Command, CommandResult, Flags, Keys, string_edit};
+use super::expire_time::{MILLISECONDS, SECONDS, Unit, expire_unit};
+use super::string_conditions::Condition;
+use super::{
+    Call, Command, CommandResult, Flags, Keys, string_conditions, string_counted, string_edit,
+};
 use crate::store::entry::Entry;
 use crate::store::value::ValueRef;
 use crate::store::{Args, CommandError, Expiry};
@@ -34,6 +37,11 @@ pub const COMMANDS: &[Command] = &[
     string(("mget", -2), READ_FAST, Keys::ALL, ("1.0.0", "Returns the string values of several keys"), mget),
     string(("mset", -3), WRITE, PAIRS, ("1.0.1", "Sets several string values"), mset),
     string(("msetnx", -3), WRITE, PAIRS, ("1.0.1", "Sets several string values if none of the keys is there"), msetnx),
+    string(("msetex", -4), WRITE, Keys::NONE, ("8.4.0", "Sets several string values with one expiry, if none or all of the keys are there"), string_counted::msetex),
+    string(("increx", -2), WRITE_FAST, Keys::ONE, ("8.8.0", "Adds to a number within bounds and sets the key's expiry"), string_counted::increx),
+    string(("digest", 2), READ_FAST, Keys::ONE, ("8.4.0", "Returns the XXH3 hash of a string value"), string_conditions::digest),
+    string(("delex", -2), REMOVE_FAST, Keys::ONE, ("8.4.0", "Deletes a key if its value is, or isn't, what is expected"), string_conditions::delex),
+    string(("delifeq", 3), REMOVE_FAST, Keys::ONE, ("8.4.0", "Deletes a key if its value is what is expected; as Valkey's"), string_conditions::delifeq),
     string(("strlen", 2), READ_FAST, Keys::ONE, ("2.2.0", "Returns the length of a string value"), strlen),
     string(("getrange", 4), READ, Keys::ONE, ("2.4.0", "Returns a part of a string value"), getrange),
     string(("substr", 4), READ, Keys::ONE, ("1.0.0", "Returns a part of a string value (GETRANGE's old name)"), getrange),
@@ -69,6 +77,7 @@ struct Options<'a> {
     keep: bool,
     persist: bool,
     expire: Option<(Unit, &'a [u8])>,
+    condition: Option<Condition<'a>>,
 }
 
 impl<'a> Options<'a> {
@@ -78,9 +87,10 @@ impl<'a> Options<'a> {
         let mut rest = args.iter();
         while let Some(option) = rest.next() {
             let lifetime_free = options.expire.is_none() && !options.keep && !options.persist;
-            if is(option, "nx") && !getex && !options.if_present {
+            let unconditional = options.condition.is_none();
+            if is(option, "nx") && !getex && !options.if_present && unconditional {
                 options.if_absent = true;
-            } else if is(option, "xx") && !getex && !options.if_absent {
+            } else if is(option, "xx") && !getex && !options.if_absent && unconditional {
                 options.if_present = true;
             } else if is(option, "get") && !getex {
                 options.get = true;
@@ -88,6 +98,13 @@ impl<'a> Options<'a> {
                 options.keep = true;
             } else if is(option, "persist") && getex && (lifetime_free || options.persist) {
                 options.persist = true;
+            } else if let Some(condition) = Condition::parse(option, rest.clone().next())? {
+                let taken = options.if_absent || options.if_present || !unconditional;
+                if getex || taken {
+                    return Err(CommandError::Syntax);
+                }
+                options.condition = Some(condition);
+                rest.next();
             } else {
                 let unit = expire_unit(option).filter(|_| lifetime_free);
                 let value = rest.next().ok_or(CommandError::Syntax)?;
@@ -96,16 +113,6 @@ impl<'a> Options<'a> {
         }
         Ok(options)
     }
-}
-
-fn expire_unit(option: &[u8]) -> Option<Unit> {
-    let units = [
-        ("ex", SECONDS),
-        ("px", MILLISECONDS),
-        ("exat", EPOCH_SECONDS),
-        ("pxat", EPOCH_MILLISECONDS),
-    ];
-    units.into_iter().find(|(name, _)| is(option, name)).map(|(_, unit)| unit)
 }
 
 #[inline]
@@ -129,6 +136,10 @@ fn set_with_options(call: &mut Call<'_>) -> CommandResult {
     }
     let (key, hash) = (args.at(1), *hash);
     let database = keyspace.database(session.database);
+    let holds = match options.condition {
+        Some(condition) => condition.holds(database, (key, hash), *now_ms)?,
+        None => true,
+    };
     let found = if options.get {
         match database.string(key, hash, *now_ms)? {
             Some(text) => {
@@ -143,7 +154,7 @@ fn set_with_options(call: &mut Call<'_>) -> CommandResult {
     } else {
         database.contains(key, hash, *now_ms)
     };
-    if (options.if_absent && found) || (options.if_present && !found) {
+    if !holds || (options.if_absent && found) || (options.if_present && !found) {
         if !options.get {
             reply.null();
         }

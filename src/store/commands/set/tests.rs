@@ -205,3 +205,17 @@ fn other_types_are_refused_and_left_alone() {
     }
     client.check(&[("LLEN l", ":1"), ("SMEMBERS s", "*1 $1 a")]);
 }
+
+#[test]
+fn unions_and_differences_are_counted() {
+    check(&[
+        ("sadd a 1 2 3", ":3"),
+        ("sadd b 3 4", ":2"),
+        ("sunioncard 2 a b", ":4"),
+        ("sunioncard 2 a b limit 3", ":3"),
+        ("sdiffcard 2 a b", ":2"),
+        ("sdiffcard 3 a b missing limit 1", ":1"),
+        ("sdiffcard 2 missing a", ":0"),
+        ("sunioncard 3 a b", "-ERR Number of keys can't be greater than number of args"),
+    ]);
+}
