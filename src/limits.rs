@@ -234,10 +234,22 @@ pub const CONTROL_RECEIVE_BUFFERS: usize = 32;
 pub const CONTROL_RING_ENTRIES: u32 = 128;
 /// A WebSocket message, if its runtime doesn't say otherwise; inflated, if it is compressed.
 pub const WEBSOCKET_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The largest such bound that a runtime may name.
+pub const WEBSOCKET_MESSAGE_BYTES_LIMIT: u64 = 1024 * 1024 * 1024;
+/// The longest times of a WebSocket's pings, in milliseconds.
+pub const WEBSOCKET_PING_MS_MAX: u64 = 86_400_000;
 /// What an idle WebSocket keeps of the buffer that gathered its last message.
 pub const WEBSOCKET_KEEP_BYTES: usize = 512;
 /// What a worker keeps of the buffers that its WebSockets share.
 pub const WEBSOCKET_SCRATCH_KEEP_BYTES: usize = 1024 * 1024;
+/// Broadcasts of one run are delivered together up to this size.
+pub const BROADCAST_GATHERED_BYTES_MAX: usize = 64 * 1024;
+/// How often a runtime's WebSockets are looked after at most, in milliseconds.
+pub const WEBSOCKET_PING_PERIOD_MS_MIN: u64 = 50;
+/// A WebSocket that has been silent for so long is pinged, in milliseconds, if its runtime doesn't say otherwise.
+pub const WEBSOCKET_PING_MS: u64 = 30_000;
+/// How long it may take to answer, in milliseconds, if its runtime doesn't say otherwise.
+pub const WEBSOCKET_PING_TIMEOUT_MS: u64 = 20_000;
 /// Messages below this are sent as they are: compressing them costs more than it saves.
 pub const WEBSOCKET_DEFLATE_BYTES_MIN: usize = 256;
 /// The effort of compressing messages, of 9: the lowest that fits its codes to the message.

@@ -40,9 +40,9 @@ sk.events = pointer("sk_event *", raw.events)
 sk.control = pointer("sk_control *", raw.control)
 sk.host = ffi.cast("void *", raw.host)
 sk.leaf = {
-  send = pointer("void (*)(void *, double, const char *, size_t)", raw.send),
-  broadcast = pointer("void (*)(void *, uint32_t, double, const char *, size_t)", raw.broadcast),
-  close = pointer("void (*)(void *, double)", raw.close),
+  send = pointer("void (*)(void *, double, const char *, size_t, bool)", raw.send),
+  broadcast = pointer("void (*)(void *, uint32_t, double, const char *, size_t, bool)", raw.broadcast),
+  close = pointer("void (*)(void *, double, uint32_t, const char *, size_t)", raw.close),
   park = pointer("void (*)(void *, double, bool)", raw.park),
   timer = pointer("void (*)(void *, double, double)", raw.timer),
   cancel_timer = pointer("void (*)(void *, double)", raw.cancel_timer),
@@ -55,9 +55,11 @@ sk.leaf = {
 }
 sk.pointers = nil
 sk.answer = ffi.new "sk_answer"
+-- 1 while the message that is handled is a binary one of a WebSocket: what is sent meanwhile is of its kind.
+sk.kind = ffi.new "uint32_t[1]"
 
 -- The connection and timer ids are doubles: a 52-bit id is exact, and no cdata is boxed.
 sk.MESSAGE, sk.OPEN, sk.CLOSE, sk.ADOPT, sk.ROUTE, sk.START, sk.STOP = 0, 1, 2, 3, 4, 5, 6
 sk.TIMER, sk.ANSWER, sk.EVALUATE, sk.COMPLETE, sk.CANCEL, sk.COMMAND = 7, 8, 9, 10, 11, 12
-sk.REQUEST, sk.BODY, sk.VISIT = 13, 14, 15
+sk.REQUEST, sk.BODY, sk.VISIT, sk.WEBSOCKET = 13, 14, 15, 16
 sk.KINDS = 32

@@ -5,7 +5,7 @@
 --- found by its slot; ids carry the slot's generation, so a late send never reaches the slot's next user.
 
 local sk = ...
-local host, leaf = sk.host, sk.leaf
+local host, leaf, kind = sk.host, sk.leaf, sk.kind
 local send, close = leaf.send, leaf.close
 local floor, str = math.floor, ffi.string
 local real_metatable = debug.getmetatable
@@ -41,6 +41,41 @@ local function message_text(name, value, level)
 end
 sk.message_text = message_text
 
+--- Whether to send to a WebSocket as binary: as the options say, else as the message that is handled came. A text that
+--- isn't UTF-8 goes as binary in any case.
+local function is_binary(name, options, level)
+  if options == nil then
+    return kind[0] == 1
+  elseif type(options) ~= "table" then
+    error(name .. ": options: expected a table, got " .. type(options), (level or 2) + 1)
+  end
+  local binary = options.binary
+  if binary == nil then
+    return kind[0] == 1
+  elseif type(binary) ~= "boolean" then
+    error(name .. ": binary: expected true or false, got " .. type(binary), (level or 2) + 1)
+  end
+  return binary
+end
+sk.is_binary = is_binary
+
+--- A close code and reason as the host wants them; 0 for no code of the script's.
+local function close_words(name, code, reason, level)
+  if code == nil and reason == nil then
+    return 0, ""
+  end
+  code = code or 1000
+  local fits = type(code) == "number" and code % 1 == 0
+    and (code >= 3000 and code < 5000 or code >= 1000 and code <= 1014 and not (code >= 1004 and code <= 1006))
+  if not fits then
+    error(name .. ": code: expected 1000 to 1003, 1007 to 1014 or 3000 to 4999, got " .. tostring(code), level + 1)
+  elseif reason ~= nil and type(reason) ~= "string" then
+    error(name .. ": reason: expected a string, got " .. type(reason), level + 1)
+  end
+  return code, reason or ""
+end
+sk.close_words = close_words
+
 local Connection = {}
 local connection_metatable = {
   __index = Connection,
@@ -61,8 +96,9 @@ local function record_from(object, name)
   error("conn:" .. name .. ": expected a connection before the colon, got " .. type(object), 3)
 end
 
---- Sends a message; on lines, the newline is added. Answers true, or `nil, err` if the connection is closed.
-function Connection.send(object, message)
+--- Sends a message; on lines, the newline is added. A WebSocket's is text or binary as the message that is handled, or
+--- as `{ binary = true }` says. Answers true, or `nil, err` if the connection is closed.
+function Connection.send(object, message, options)
   local record = record_of[object] or record_from(object, "send")
   if type(message) ~= "string" then
     message = message_text("message", message, 2)
@@ -70,18 +106,48 @@ function Connection.send(object, message)
   if not record or record.closed then
     return nil, closed
   end
-  send(host, record.id, message, #message)
+  send(host, record.id, message, #message, is_binary("send", options, 2))
   return true
 end
 
---- Closes the connection after what was sent has gone out.
-function Connection.close(object)
+--- Closes the connection after what was sent has gone out; a WebSocket with a code (1000) and a reason.
+function Connection.close(object, code, reason)
   local record = record_from(object, "close")
+  code, reason = close_words("close", code, reason, 2)
   if not record or record.closed then
     return nil, closed
   end
-  close(host, record.id)
+  close(host, record.id, code, reason, #reason)
   return true
+end
+
+--- The request that became a WebSocket, from what the host says of it: `target`, `path`, `query`, `headers` by name in
+--- lower case, `subprotocol`.
+local function parse_request(text)
+  local target, subprotocol, rest = string.match(text, "^(%Z*)%z(%Z*)%z(.*)$")
+  local headers = {}
+  for name, value in string.gmatch(rest, "(%Z*)%z(%Z*)%z") do
+    headers[name] = headers[name] and headers[name] .. ", " .. value or value
+  end
+  -- The original's names for two of them.
+  headers.protocol = headers.protocol or headers["sec-websocket-protocol"]
+  headers.auth = headers.auth or headers.authorization
+  local path, query = string.match(target, "^([^?]*)%??(.*)$")
+  return {
+    target = target, path = path, query = query, headers = headers,
+    subprotocol = subprotocol ~= "" and subprotocol or nil,
+  }
+end
+
+--- The request of a connection that is a WebSocket, made anew with each call; nil for others.
+function sk.request_of(record)
+  return record.request and parse_request(record.request)
+end
+
+--- What the client of a WebSocket asked for; nil for other connections.
+function Connection.request(object)
+  local record = record_from(object, "request")
+  return record and sk.request_of(record)
 end
 
 local function new_record(id, slot, runtime)

@@ -13,7 +13,7 @@
 --- the watchdog's clock and what allows the kill switch to raise.
 
 local sk = ...
-local control, events = sk.control, sk.events
+local control, events, kind = sk.control, sk.events, sk.kind
 local create, resume, yield = coroutine.create, coroutine.resume, coroutine.yield
 local running, isyieldable = coroutine.running, coroutine.isyieldable
 local floor, traceback, xpcall = math.floor, debug.traceback, xpcall
@@ -124,6 +124,7 @@ local function call(record, event, runtime, job, fn, ...)
   else
     active.set(record, event, runtime, job)
   end
+  kind[0] = 0
   local ok, result = section(fn, ...)
   control.in_user = 0
   if not ok then
@@ -132,6 +133,16 @@ local function call(record, event, runtime, job, fn, ...)
   return ok, result
 end
 sk.call = call
+
+--- Calls `on_message` for what came while the connection's handler waited.
+local function call_message(record, text, binary)
+  local runtime = record.runtime
+  local function handle(object)
+    kind[0] = binary
+    return runtime.on_message(object, text, binary == 1)
+  end
+  call(record, "on_message", runtime, nil, handle, record.object)
+end
 
 -- Waiting -------------------------------------------------------------------------------------------------------------
 
@@ -173,6 +184,7 @@ function sk.begin_wait(name, level)
   last_id = last_id + 1
   waits[last_id] = task
   task.wait = last_id
+  task.kind = kind[0]
   waiting = waiting + 1
   return task
 end
@@ -228,6 +240,7 @@ local function wake(task, ...)
   current = task.co
   sequence = sequence + 1
   control.in_user = sequence
+  kind[0] = task.kind
   local ok, err = resume(task.co, ...)
   current = previous
   control.in_user = 0
@@ -266,11 +279,14 @@ function sk.finish(me)
       local item = box[index]
       if item == true then
         sk.disconnected(record)
-      elseif type(item) == "table" then
-        sk.serve_later(record, item)
+      elseif type(item) == "string" then
+        call_message(record, item, 0)
+      elseif item.is_binary then
+        call_message(record, item.text, 1)
+      elseif item.is_upgrade then
+        sk.upgraded(record, item.text)
       else
-        local runtime = record.runtime
-        call(record, "on_message", runtime, nil, runtime.on_message, record.object, item)
+        sk.serve_later(record, item)
       end
     end
     box = record.box

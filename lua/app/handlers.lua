@@ -12,11 +12,42 @@ local function disconnected(record)
   local runtime = record.runtime
   local handler = runtime and not record.is_http and runtime.handlers.on_disconnect
   if handler then
-    call(record, "on_disconnect", runtime, nil, handler, record.object)
+    call(record, "on_disconnect", runtime, nil, handler, record.object, record.close_code, record.close_reason)
   end
   sk.forget(record)
 end
 sk.disconnected = disconnected
+
+--- Runs `on_websocket`; from a loop's body. A handler that answers false turns the client away.
+local function upgraded(record, request)
+  record.request = request
+  local runtime = record.runtime
+  local handler = runtime.handlers.on_websocket
+  if handler then
+    local parsed = sk.request_of(record)
+    local ok, answer = call(record, "on_websocket", runtime, nil, handler, record.object, parsed.headers, parsed)
+    if (not ok or answer == false) and not record.closed then
+      local reason = "refused"
+      leaf.close(host, record.id, 1008, reason, #reason)
+    end
+  end
+end
+sk.upgraded = upgraded
+
+call_event[sk.WEBSOCKET] = function(_, event)
+  local record = records[event.slot]
+  if not record or record.id ~= event.id then
+    return
+  end
+  local request = str(event.bytes, event.len)
+  if record.parked then
+    local box = record.box or {}
+    record.box = box
+    box[#box + 1] = { is_upgrade = true, text = request }
+  else
+    upgraded(record, request)
+  end
+end
 
 call_event[sk.OPEN] = function(loop, event)
   local runtime = loop.runtime
@@ -35,6 +66,9 @@ call_event[sk.CLOSE] = function(_, event)
   local record = records[event.slot]
   if not record or record.id ~= event.id then
     return
+  end
+  if event.arg ~= 0 then
+    record.close_code, record.close_reason = event.arg, str(event.bytes, event.len)
   end
   sk.leave(record)
   if record.parked then

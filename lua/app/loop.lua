@@ -4,7 +4,7 @@
 --- The hot path is a message: few FFI reads, no global, no closure. Everything else goes through `other`.
 
 local sk, loop = ...
-local events, control, records = sk.events, sk.control, sk.records
+local events, control, records, kind = sk.events, sk.control, sk.records, sk.kind
 local on_message, runtime = loop.on_message, loop.runtime
 local handler_error, failed, finish, other = sk.handler_error, sk.failed, sk.finish, sk.other
 local placeholder, run_job, new_request, answer = sk.placeholder, sk.run_job, sk.new_request, sk.answer
@@ -40,12 +40,15 @@ local function message(me, event)
       box = {}
       record.box = box
     end
-    box[#box + 1] = str(event.bytes, event.len)
+    local text = str(event.bytes, event.len)
+    box[#box + 1] = event.arg == 1 and { is_binary = true, text = text } or text
     return
   end
   current_record = record
   control.in_user = at
-  local ok, err = xpcall(on_message, handler_error, record.object, str(event.bytes, event.len))
+  local binary = event.arg
+  kind[0] = binary
+  local ok, err = xpcall(on_message, handler_error, record.object, str(event.bytes, event.len), binary == 1)
   control.in_user = 0
   if not ok then
     failed(runtime, record, "on_message", err)

@@ -6,6 +6,7 @@
 local sk = ...
 local host, leaf = sk.host, sk.leaf
 local broadcast, send, close = leaf.broadcast, leaf.send, leaf.close
+local is_binary, close_words = sk.is_binary, sk.close_words
 local message_text, record_named, closed = sk.message_text, sk.record_named, sk.closed
 
 local KINDS = { "server", "client", "cache", "proxy" }
@@ -32,29 +33,25 @@ end
 
 local methods = { server = {}, client = {}, cache = {}, proxy = {} }
 
---- Sends to all connections, `{ except = conn }` left out.
+--- Sends to all connections, `{ except = conn }` left out; to WebSockets as binary if `{ binary = true }` says so.
 function methods.server.broadcast(runtime, message, options)
   if type(message) ~= "string" then
     message = message_text("broadcast", message, 2)
   end
   local except = -1
-  if options ~= nil then
-    if type(options) ~= "table" then
-      error("broadcast: options: expected a table, got " .. type(options), 2)
-    end
-    if options.except ~= nil then
-      local record = record_named("broadcast: except", options.except, 2)
-      except = record and record.id or -1
-    end
+  local binary = is_binary("broadcast", options, 2)
+  if options ~= nil and options.except ~= nil then
+    local record = record_named("broadcast: except", options.except, 2)
+    except = record and record.id or -1
   end
   if runtime.id then
-    broadcast(host, runtime.id, except, message, #message)
+    broadcast(host, runtime.id, except, message, #message, binary)
   end
   return true
 end
 
 --- Sends to one connection.
-function methods.server.send(runtime, to, message)
+function methods.server.send(runtime, to, message, options)
   if type(message) ~= "string" then
     message = message_text("send: message", message, 2)
   end
@@ -62,31 +59,33 @@ function methods.server.send(runtime, to, message)
   if not record or record.runtime ~= runtime then
     return nil, closed
   end
-  send(host, record.id, message, #message)
+  send(host, record.id, message, #message, is_binary("send", options, 2))
   return true
 end
 
 --- Sends to several connections.
-function methods.server.multicast(runtime, list, message)
+function methods.server.multicast(runtime, list, message, options)
   if type(list) ~= "table" then
     error("multicast: expected a table of connections, got " .. type(list), 2)
   end
   message = message_text("multicast: message", message, 2)
+  local binary = is_binary("multicast", options, 2)
   for index = 1, #list do
     local record = record_named("multicast", list[index], 2)
     if record and record.runtime == runtime then
-      send(host, record.id, message, #message)
+      send(host, record.id, message, #message, binary)
     end
   end
   return true
 end
 
-function methods.server.close(runtime, which)
+function methods.server.close(runtime, which, code, reason)
   local record = record_named("close", which, 2)
+  code, reason = close_words("close", code, reason, 2)
   if not record or record.runtime ~= runtime then
     return nil, closed
   end
-  close(host, record.id)
+  close(host, record.id, code, reason, #reason)
   return true
 end
 methods.server.disconnect = methods.server.close
@@ -111,6 +110,13 @@ end
 function methods.server.peer_ip(_, which)
   local record = record_named("peer_ip", which, 2)
   return record and record.ip
+end
+
+--- The headers of the request that became a WebSocket, by name in lower case; nil for other connections.
+function methods.server.ws_headers(_, which)
+  local record = record_named("ws_headers", which, 2)
+  local request = record and sk.request_of(record)
+  return request and request.headers
 end
 
 local function connection_data(name, which)
@@ -138,7 +144,7 @@ function methods.server.get_data(_, which, key)
 end
 
 --- Sends to the peer that the client is connected to.
-function methods.client.send(runtime, message)
+function methods.client.send(runtime, message, options)
   if type(message) ~= "string" then
     message = message_text("send", message, 2)
   end
@@ -146,16 +152,17 @@ function methods.client.send(runtime, message)
   if not record or record.closed then
     return nil, closed
   end
-  send(host, record.id, message, #message)
+  send(host, record.id, message, #message, is_binary("send", options, 2))
   return true
 end
 
-function methods.client.close(runtime)
+function methods.client.close(runtime, code, reason)
   local record = runtime.last
+  code, reason = close_words("close", code, reason, 2)
   if not record or record.closed then
     return nil, closed
   end
-  close(host, record.id)
+  close(host, record.id, code, reason, #reason)
   return true
 end
 methods.client.disconnect = methods.client.close
@@ -386,6 +393,7 @@ local ORIGINAL = {
   on_disconnect = function(fn) return function(conn) return fn(conn.id) end end,
   on_message = function(fn) return function(_, message) return fn(message) end end,
   on_client_message = function(fn) return function(conn, message) return fn(conn.id, message) end end,
+  on_websocket = function(fn) return function(conn, headers) return fn(conn.id, headers) end end,
   on_tick = function(fn) return function(_, passed) return fn(passed) end end,
   on_route = function(fn) return function() return fn() end end,
   on_http_request = function(fn) return function(req) return fn(sk.original_request(req)) end end,

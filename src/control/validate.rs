@@ -103,6 +103,7 @@ pub fn callbacks(kind: RuntimeKind) -> &'static [&'static str] {
             "on_stop",
             "on_connect",
             "on_disconnect",
+            "on_websocket",
             "on_message",
             "on_client_message",
             "on_http_request",

@@ -25,7 +25,7 @@ pub(super) struct Event {
     pub(super) slot: u32,
     /// The kind and [`KINDS`] times the loop's index.
     pub(super) code: u32,
-    /// The peer's port.
+    /// The peer's port; of a message whether it is binary; of a close its code.
     pub(super) arg: u32,
 }
 
@@ -50,6 +50,7 @@ pub(super) mod kind {
     pub(in crate::lua) const REQUEST: u32 = 13;
     pub(in crate::lua) const BODY: u32 = 14;
     pub(in crate::lua) const VISIT: u32 = 15;
+    pub(in crate::lua) const WEBSOCKET: u32 = 16;
 }
 
 /// A store's reply: `sk_answer` in `lua/app/boot.lua`; the kinds are those of `lua/app/cache.lua`.
@@ -100,7 +101,13 @@ fn connection(id: f64) -> Option<ConnectionId> {
     if id >= 0.0 { ConnectionId::from_bits(id as u64) } else { None }
 }
 
-unsafe extern "C" fn send(host: *mut c_void, id: f64, bytes: *const c_char, len: usize) {
+unsafe extern "C" fn send(
+    host: *mut c_void,
+    id: f64,
+    bytes: *const c_char,
+    len: usize,
+    binary: bool,
+) {
     // SAFETY: the dispatcher passes its own host pointer.
     let context = unsafe { context(host) };
     // SAFETY: the dispatcher passes a string and its length.
@@ -108,7 +115,7 @@ unsafe extern "C" fn send(host: *mut c_void, id: f64, bytes: *const c_char, len:
     if let Some(connection) = connection(id) {
         let mut outgoing = context.outgoing.borrow_mut();
         let (start, len) = outgoing.keep(bytes);
-        outgoing.actions.push(Action::Send { connection, start, len });
+        outgoing.actions.push(Action::Send { connection, start, len, binary });
     }
 }
 
@@ -118,6 +125,7 @@ unsafe extern "C" fn broadcast(
     except: f64,
     bytes: *const c_char,
     len: usize,
+    binary: bool,
 ) {
     // SAFETY: the dispatcher passes its own host pointer.
     let context = unsafe { context(host) };
@@ -126,14 +134,25 @@ unsafe extern "C" fn broadcast(
     let mut outgoing = context.outgoing.borrow_mut();
     let (start, len) = outgoing.keep(bytes);
     let (runtime, except) = (RuntimeId(runtime), connection(except));
-    outgoing.actions.push(Action::Broadcast { runtime, except, start, len });
+    outgoing.actions.push(Action::Broadcast { runtime, except, start, len, binary });
 }
 
-unsafe extern "C" fn close(host: *mut c_void, id: f64) {
+unsafe extern "C" fn close(
+    host: *mut c_void,
+    id: f64,
+    code: u32,
+    reason: *const c_char,
+    len: usize,
+) {
     // SAFETY: the dispatcher passes its own host pointer.
     let context = unsafe { context(host) };
+    // SAFETY: the dispatcher passes a string and its length.
+    let reason = unsafe { slice(reason, len) };
     if let Some(connection) = connection(id) {
-        context.push(Action::Close { connection });
+        let mut outgoing = context.outgoing.borrow_mut();
+        let (start, len) = outgoing.keep(reason);
+        let code = u16::try_from(code).ok().filter(|code| *code != 0);
+        outgoing.actions.push(Action::Close { connection, code, start, len });
     }
 }
 

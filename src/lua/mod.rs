@@ -203,12 +203,18 @@ pub trait Stores {
 /// What a script asked for while its handlers ran, in order.
 #[derive(Debug)]
 pub enum Action {
-    /// Send to one connection; the bytes are in the VM's arena. `message`: frame it by the runtime's framing.
-    Send { connection: ConnectionId, start: usize, len: usize },
+    /// Send a message to one connection; the bytes are in the VM's arena. `binary`: to a WebSocket as such, not as text.
+    Send { connection: ConnectionId, start: usize, len: usize, binary: bool },
     /// Send to all connections of a runtime of this app.
-    Broadcast { runtime: RuntimeId, except: Option<ConnectionId>, start: usize, len: usize },
-    /// Close after what was sent has gone out.
-    Close { connection: ConnectionId },
+    Broadcast {
+        runtime: RuntimeId,
+        except: Option<ConnectionId>,
+        start: usize,
+        len: usize,
+        binary: bool,
+    },
+    /// Close after what was sent has gone out; a WebSocket with a code and a reason, which is in the VM's arena.
+    Close { connection: ConnectionId, code: Option<u16>, start: usize, len: usize },
     /// The connection's handler waits (`true`): parse nothing more of it; or has ended (`false`).
     Park { connection: ConnectionId, parked: bool },
     /// Wake `timer` after `delay_ms`; the host answers with the VM's `on_timer`.

@@ -220,15 +220,30 @@ impl AppVm {
         self.push_for(runtime, kind, id.bits() as f64, id.slot(), port, ip.as_bytes());
     }
 
-    /// A message; its bytes are copied.
-    pub fn on_message(&mut self, runtime: RuntimeId, connection: ConnectionId, bytes: &[u8]) {
+    /// A message; its bytes are copied. `binary`: it isn't text, as a WebSocket says.
+    pub fn on_message(
+        &mut self,
+        runtime: RuntimeId,
+        connection: ConnectionId,
+        bytes: &[u8],
+        binary: bool,
+    ) {
         let id = connection.bits() as f64;
-        self.push_for(runtime, kind::MESSAGE, id, connection.slot(), 0, bytes);
+        let arg = u32::from(binary);
+        self.push_for(runtime, kind::MESSAGE, id, connection.slot(), arg, bytes);
     }
 
-    /// The connection is gone; also of a parked one.
-    pub fn on_close(&mut self, connection: ConnectionId) {
-        self.push(0, kind::CLOSE, connection.bits() as f64, connection.slot(), 0, &[]);
+    /// The connection, which is open, is a WebSocket. `request`: its target, its subprotocol, and each header's name and
+    /// value, every one ended by a zero byte.
+    pub fn on_websocket(&mut self, runtime: RuntimeId, connection: ConnectionId, request: &[u8]) {
+        let id = connection.bits() as f64;
+        self.push_for(runtime, kind::WEBSOCKET, id, connection.slot(), 0, request);
+    }
+
+    /// The connection is gone; also of a parked one. A WebSocket ends with a code and a reason.
+    pub fn on_close(&mut self, connection: ConnectionId, code: u16, reason: &str) {
+        let (id, code) = (connection.bits() as f64, u32::from(code));
+        self.push(0, kind::CLOSE, id, connection.slot(), code, reason.as_bytes());
     }
 
     /// Where shall this proxied connection go? [`Action::Route`] answers.

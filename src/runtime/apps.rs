@@ -11,6 +11,7 @@ use crate::id::{AppId, ConnectionId, RuntimeId};
 use crate::limits;
 use crate::lua::vm::AppVm;
 use crate::lua::{Action, AppSource, Binding, Handlers, Host, Stores, WatchSlot};
+use crate::proto::websocket::{CloseCode, Kind};
 use crate::ring::timers::TimerId;
 
 use super::connection::{Pause, Phase, ProtocolState, Role};
@@ -47,7 +48,7 @@ pub struct Apps {
     /// The generation whose VM is out of its slot while its actions are carried out.
     busy: Option<(AppId, u32)>,
     /// Connections of the busy VM that have closed meanwhile.
-    late_closes: Vec<ConnectionId>,
+    late_closes: Vec<(ConnectionId, u16, Box<str>)>,
     /// Connections whose handler has just ended.
     unparked: Vec<u32>,
     stores: Rc<dyn Stores>,
@@ -322,10 +323,17 @@ impl Local {
         self.vm_of(slot);
     }
 
-    /// A message came.
-    pub fn tell_app_message(&mut self, slot: u32, message: &[u8]) {
+    /// A message came; its kind if it came over a WebSocket.
+    pub fn tell_app_message(&mut self, slot: u32, message: &[u8], kind: Option<Kind>) {
         if let Some((vm, runtime, id)) = self.vm_of(slot) {
-            vm.on_message(runtime, id, message);
+            vm.on_message(runtime, id, message, kind == Some(Kind::Binary));
+        }
+    }
+
+    /// The connection is a WebSocket; `request` is what its request said.
+    pub fn tell_app_websocket(&mut self, slot: u32, request: &[u8]) {
+        if let Some((vm, runtime, id)) = self.vm_of(slot) {
+            vm.on_websocket(runtime, id, request);
         }
     }
 
@@ -349,9 +357,12 @@ impl Local {
         }
         let Some(app) = self.instance_at(index).app() else { return };
         if self.apps.busy == Some((app, generation)) {
-            self.apps.late_closes.push(id);
+            let (code, reason) = server::websocket::ending(self.connections.at(slot));
+            let reason = reason.into();
+            self.apps.late_closes.push((id, code, reason));
         } else if let Some(vm) = self.apps.vm(app, generation) {
-            vm.on_close(id);
+            let (code, reason) = server::websocket::ending(self.connections.at(slot));
+            vm.on_close(id, code, reason);
         }
     }
 
@@ -389,12 +400,16 @@ impl Local {
         hosted.vm.run(self.now);
         let mut actions = hosted.vm.take_actions();
         for action in actions.drain(..) {
+            if !matches!(action, Action::Broadcast { .. }) {
+                self.deliver_gathered();
+            }
             self.carry_out(&mut hosted, action);
         }
+        self.deliver_gathered();
         hosted.vm.end_turn(actions);
         let mut late = std::mem::take(&mut self.apps.late_closes);
-        for connection in late.drain(..) {
-            hosted.vm.on_close(connection);
+        for (connection, code, reason) in late.drain(..) {
+            hosted.vm.on_close(connection, code, &reason);
         }
         self.apps.late_closes = late;
         self.apps.busy = None;
@@ -409,22 +424,25 @@ impl Local {
 
     fn carry_out(&mut self, hosted: &mut Hosted, action: Action) {
         match action {
-            Action::Send { connection, start, len } => {
+            Action::Send { connection, start, len, binary } => {
+                let kind = binary.then_some(Kind::Binary);
                 if let Some(slot) = self.own_connection(hosted.app, connection) {
-                    self.send_message(slot, hosted.vm.bytes(start, len));
+                    self.send_message(slot, hosted.vm.bytes(start, len), kind);
                 } else if connection.worker() != self.worker {
-                    self.send_abroad(hosted.app, connection, hosted.vm.bytes(start, len));
+                    self.send_abroad(hosted.app, connection, hosted.vm.bytes(start, len), kind);
                 }
             }
-            Action::Broadcast { runtime, except, start, len } => {
+            Action::Broadcast { runtime, except, start, len, binary } => {
+                let kind = binary.then_some(Kind::Binary);
                 let to = except.map_or(Recipients::All, Recipients::AllBut);
                 if let Some(&index) = self.index.get(&runtime) {
-                    self.broadcast(index, to, hosted.vm.bytes(start, len));
+                    self.broadcast(index, to, hosted.vm.bytes(start, len), kind);
                 }
             }
-            Action::Close { connection } => {
+            Action::Close { connection, code, start, len } => {
                 if let Some(slot) = self.own_connection(hosted.app, connection) {
-                    self.close_after_flush(slot);
+                    let reason = String::from_utf8_lossy(hosted.vm.bytes(start, len));
+                    server::websocket::close(self, slot, code.map(CloseCode), &reason);
                 }
             }
             Action::Park { connection, parked } => {
@@ -508,7 +526,13 @@ impl Local {
         (self.instance_at(index).app() == Some(app)).then_some(slot)
     }
 
-    fn send_abroad(&mut self, app: AppId, connection: ConnectionId, bytes: &[u8]) {
+    fn send_abroad(
+        &mut self,
+        app: AppId,
+        connection: ConnectionId,
+        bytes: &[u8],
+        kind: Option<Kind>,
+    ) {
         let Some(inbox) = self.workers.get(usize::from(connection.worker())) else { return };
         let runtimes = self.instances.iter().flatten().filter(|i| i.app() == Some(app));
         for instance in runtimes {
@@ -517,6 +541,7 @@ impl Local {
                 runtime: instance.placement.id,
                 to: Recipients::One(connection),
                 bytes: bytes.into(),
+                kind,
             });
         }
     }
@@ -528,7 +553,7 @@ impl Local {
         if connection.phase != Phase::Open {
             return;
         }
-        let read_ended = connection.read_ended;
+        let has_heard_all = connection.has_heard_all();
         // A newer generation may have been waiting for it.
         self.vm_of(slot);
         let Some(connection) = self.connections.get_mut(slot) else { return };
@@ -536,7 +561,7 @@ impl Local {
             server::parse_input(self, slot, 0);
         }
         self.resume(slot, Pause::PARKED);
-        if read_ended
+        if has_heard_all
             && self.connections.get(slot).is_some_and(|c| !c.parked && !cache::has_unrun(c))
         {
             self.half_closed.push(slot);

@@ -71,6 +71,7 @@ impl RuntimeConfig {
             protocol: if kind == RuntimeKind::Server { Protocol::Auto } else { Protocol::Messages },
             detect_ms: crate::limits::DETECT_MS,
             http: HttpConfig::default(),
+            websocket: super::WebSocketSettings::default(),
             max_connections: 0,
             target: (kind == RuntimeKind::Client).then(|| DEFAULT_TARGET.to_owned()),
             reconnect: Some(0),
@@ -257,8 +258,14 @@ fn missing(kind: RuntimeKind, fields: &Map<String, Value>) -> Option<FieldError>
     })
 }
 
-/// `framing` and `protocol` may say the same, not different things.
+/// `framing`, `websocket` and `protocol` may say the same, not different things.
 fn contradiction(fields: &Map<String, Value>, config: &RuntimeConfig) -> Option<FieldError> {
+    let is_websocket = config.protocol == Protocol::WebSocket;
+    if let Some(value) = fields.get("websocket")
+        && values::boolean(value).is_ok_and(|wanted| wanted != is_websocket)
+    {
+        return Some(FieldError::new("websocket", "contradicts protocol or framing"));
+    }
     let wanted = values::framing(fields.get("framing")?).ok()?;
     let protocol = fields.get("protocol")?;
     (wanted != config.framing).then(|| {

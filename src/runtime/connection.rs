@@ -8,12 +8,14 @@ use crate::id::ConnectionId;
 use crate::limits;
 use crate::net::Outbox;
 use crate::net::tls::Session;
+use crate::proto::http1::RequestReader;
 use crate::ring::Fd;
 
 use super::cache::CacheClient;
 use super::proxy::Link;
 use super::server::detect::Detecting;
 use super::server::http::Http;
+use super::server::websocket::WebSocket;
 
 /// How far a connection's life has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,10 @@ pub enum ProtocolState {
     Messages,
     /// HTTP/1.
     Http(Box<Http>),
+    /// HTTP/1, one request that must become a WebSocket.
+    Upgrading(RequestReader),
+    /// WebSocket.
+    WebSocket(Box<WebSocket>),
 }
 
 /// One socket with its protocol state.
@@ -152,6 +158,12 @@ impl Connection {
             Layer::Tls(session) => self.outbox.bytes() + session.wire_bytes(),
             _ => self.outbox.bytes(),
         }
+    }
+
+    /// Whether nothing more is to come of the peer: it has ended its stream, or its protocol says so.
+    pub fn has_heard_all(&self) -> bool {
+        self.read_ended
+            || matches!(&self.protocol, ProtocolState::WebSocket(socket) if socket.has_ended())
     }
 }
 

@@ -17,7 +17,7 @@ use super::instance::Stopping;
 use super::local::{Local, TimerEvent};
 use super::message::{FromWorker, ToWorker};
 use super::stats::{Arrival, StatsCell};
-use super::{Framing, Placement, RuntimeKind, cache, client, opening, proxy, server};
+use super::{Placement, RuntimeKind, cache, client, opening, proxy, server};
 
 impl Local {
     /// A connection in `phase`; nothing if the worker is full.
@@ -218,7 +218,7 @@ impl Local {
         for slot in std::mem::take(&mut self.half_closed) {
             let Some(connection) = self.connections.get(slot) else { continue };
             let waits = connection.parked || cache::has_unrun(connection);
-            if connection.phase == Phase::Open && connection.read_ended && !waits {
+            if connection.phase == Phase::Open && connection.has_heard_all() && !waits {
                 server::on_last_bytes(self, slot);
             }
         }
@@ -255,28 +255,6 @@ impl Local {
         connection.outbox.append_shared(bytes);
         self.mark_dirty(slot);
         true
-    }
-
-    /// Sends a message in the runtime's framing.
-    pub fn send_message(&mut self, slot: u32, message: &[u8]) -> bool {
-        let connection = self.connections.at(slot);
-        if connection.phase != Phase::Open {
-            return false;
-        }
-        match &connection.protocol {
-            ProtocolState::Messages => {}
-            ProtocolState::Detecting(_) => {
-                let mut framed = Vec::with_capacity(message.len() + 1);
-                return Framing::Lines.write(message, &mut framed)
-                    && server::detect::send(self, slot, &framed);
-            }
-            ProtocolState::Http(_) => return false,
-        }
-        let index = connection.instance;
-        let framing = self.instances[index].as_ref().map_or(Framing::Raw, |i| i.config().framing);
-        let written = framing.write(message, self.connections.at(slot).outbox.tail());
-        self.mark_dirty(slot);
-        written
     }
 
     /// Puts a connection on the list to flush; one that doesn't read is closed here, for its outbox has a bound.
@@ -386,6 +364,11 @@ impl Local {
         let connection = self.connections.at(slot);
         match connection.phase {
             Phase::Open => {
+                server::websocket::on_closing(self, slot);
+                let connection = self.connections.at(slot);
+                if connection.phase != Phase::Open {
+                    return;
+                }
                 connection.phase = Phase::Flushing;
                 cache::drop_input(connection);
                 let (id, left) = (connection.id, connection.unsent_bytes());

@@ -22,10 +22,12 @@ pub struct Instance {
     pub listeners: Vec<Listener>,
     /// The callbacks its app has for it.
     pub handlers: Handlers,
-    /// Framed messages of this turn for its connections on other workers.
+    /// Messages of this turn for its connections on other workers, as `server::outgoing` writes them.
     pub relay: Vec<u8>,
     /// Someone watches its messages.
     pub observed: bool,
+    /// A timer runs that looks after its WebSockets.
+    pub pings: bool,
     /// It is stopping.
     pub stopping: Option<Stopping>,
     /// client: its state.
@@ -71,6 +73,7 @@ impl Instance {
             handlers: Handlers::default(),
             relay: Vec::new(),
             observed: false,
+            pings: false,
             stopping: None,
             dialler: Dialler::default(),
             handshake_logged_ms: 0,

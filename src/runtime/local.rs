@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::id::{AppId, ConnectionId, RuntimeId};
 use crate::log::{LogLevel, LogRecord};
+use crate::proto::websocket::{Deflate, Workspace};
 use crate::ring::random::Random;
 use crate::ring::timers::Timers;
 use crate::ring::{Fd, Now, Op};
@@ -18,6 +19,7 @@ use super::connection::Connections;
 use super::instance::Instance;
 use super::message::{FromWorker, Inbox, ToWorker};
 use super::server::http::HttpTurn;
+use super::server::outgoing::Gathered;
 
 /// What a worker's timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,10 @@ pub enum TimerEvent {
     Http { connection: ConnectionId },
     /// A client runtime dials again.
     Reconnect { runtime: RuntimeId },
+    /// A request that should become a WebSocket hasn't come yet.
+    Upgrade { connection: ConnectionId },
+    /// A runtime's WebSockets are looked after.
+    Ping { runtime: RuntimeId },
     /// A dial takes too long.
     DialTimeout { connection: ConnectionId },
     /// A handshake takes too long.
@@ -82,10 +88,14 @@ pub struct Local {
     pub half_closed_again: Vec<u32>,
     /// Instances with messages for their connections on other workers.
     pub relaying: Vec<usize>,
-    /// For building a framed message.
-    pub scratch: Vec<u8>,
     /// For records of TLS and what they say.
     pub room: crate::net::tls::Room,
+    /// Messages for many that are delivered together.
+    pub gathered: Gathered,
+    /// For reading WebSockets.
+    pub websocket: Workspace,
+    /// For compressing what is sent to them.
+    pub deflate: Deflate,
     /// The commands that this turn brought to the caches here.
     pub cache: CacheTurn,
     /// What HTTP connections share.

@@ -14,6 +14,7 @@ use crate::error::ScriptError;
 use crate::id::{AppId, ConnectionId, RuntimeId};
 use crate::log::LogRecord;
 use crate::lua::{AppSource, Definitions, Reply};
+use crate::proto::websocket::Kind;
 use crate::ring::{Fd, Wake};
 
 use super::Placement;
@@ -45,9 +46,9 @@ pub enum ToWorker {
     /// Close the runtime's connections after at most `drain_ms`, run `on_stop`, answer [`FromWorker::Stopped`].
     Stop { request: u64, runtime: RuntimeId, drain_ms: u64 },
     /// Send a message to one of the runtime's connections or to all of them. `request` 0 wants no answer;
-    /// else [`FromWorker::SentTo`] tells how many got it.
-    Send { request: u64, runtime: RuntimeId, to: Recipients, bytes: Arc<[u8]> },
-    /// Bytes that are framed already, for every connection of the runtime on this worker.
+    /// else [`FromWorker::SentTo`] tells how many got it. `kind`: what it is to a WebSocket, if that is known.
+    Send { request: u64, runtime: RuntimeId, to: Recipients, bytes: Arc<[u8]>, kind: Option<Kind> },
+    /// Messages as `server::outgoing` writes them, for every connection of the runtime on this worker.
     Relay { runtime: RuntimeId, bytes: Arc<[u8]> },
     /// Stream the runtime's messages as [`FromWorker::Message`] (interactive mode), or stop doing so.
     Observe { runtime: RuntimeId, on: bool },

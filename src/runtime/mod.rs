@@ -47,6 +47,38 @@ pub enum Protocol {
     Messages,
     /// HTTP/1, and nothing else.
     Http,
+    /// WebSocket, and nothing else.
+    WebSocket,
+}
+
+/// What a server or client agrees to and keeps to on its WebSockets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSocketSettings {
+    /// The subprotocols it speaks, the dearest first.
+    pub subprotocols: Vec<String>,
+    /// server: the pages that may connect; empty for all.
+    pub origins: Vec<String>,
+    /// Whether to agree on compression.
+    pub deflate: bool,
+    /// A message's bytes at most, inflated.
+    pub message_bytes_max: usize,
+    /// After how much silence a peer is pinged, in milliseconds; 0 for never.
+    pub ping_ms: u64,
+    /// How long it may take to answer, in milliseconds.
+    pub ping_timeout_ms: u64,
+}
+
+impl Default for WebSocketSettings {
+    fn default() -> WebSocketSettings {
+        WebSocketSettings {
+            subprotocols: Vec::new(),
+            origins: Vec::new(),
+            deflate: true,
+            message_bytes_max: crate::limits::WEBSOCKET_MESSAGE_BYTES_MAX,
+            ping_ms: crate::limits::WEBSOCKET_PING_MS,
+            ping_timeout_ms: crate::limits::WEBSOCKET_PING_TIMEOUT_MS,
+        }
+    }
 }
 
 /// What a server answers over HTTP, beside its app's `on_http_request`.
@@ -121,6 +153,8 @@ pub struct RuntimeConfig {
     pub framing: Framing,
     /// server: what its clients speak.
     pub protocol: Protocol,
+    /// server, client: what holds of its WebSockets.
+    pub websocket: WebSocketSettings,
     /// server: how long `auto` waits for a client's first bytes before its app meets it, in milliseconds.
     pub detect_ms: u64,
     /// server: what it answers over HTTP.

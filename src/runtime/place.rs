@@ -3,6 +3,7 @@
 use crate::id::RuntimeId;
 use crate::log::LogLevel;
 use crate::lua::Handlers;
+use crate::proto::websocket::Kind;
 use crate::ring::{Errno, Fd, Op, OpKind, Token};
 
 use super::instance::{Instance, Listener, Stopping};
@@ -211,11 +212,15 @@ impl Local {
     }
 
     /// A message from outside for a runtime's connections.
-    pub fn send_to(&mut self, runtime: RuntimeId, to: Recipients, message: &[u8]) -> u64 {
+    pub fn send_to(
+        &mut self,
+        runtime: RuntimeId,
+        to: Recipients,
+        message: &[u8],
+        kind: Option<Kind>,
+    ) -> u64 {
         let Some(&index) = self.index.get(&runtime) else { return 0 };
-        let framing = self.instance_at(index).config().framing;
-        let mut framed = Vec::with_capacity(message.len() + 4);
-        if framing.write(message, &mut framed) { self.deliver(index, to, &framed) } else { 0 }
+        self.deliver_one(index, to, message, kind)
     }
 
     /// Everything ends after at most `drain_ms`.

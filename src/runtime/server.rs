@@ -1,16 +1,18 @@
 //! The server runtime on one worker: messages from its connections go to a handler, or to all other connections.
 //! A client runtime's one connection speaks in the same way.
 //!
-//! `detect` finds out what a new client speaks, `http` serves those that speak HTTP.
+//! `detect` finds out what a new client speaks; `http` and `websocket` serve those that speak that; `outgoing` sends to
+//! many.
 
 pub mod detect;
 pub mod http;
-
-use std::sync::Arc;
+pub mod outgoing;
+pub mod websocket;
 
 use crate::limits;
 use crate::log::LogLevel;
 use crate::lua::Handlers;
+use crate::proto::websocket::Kind;
 
 use super::connection::{Pause, Phase, ProtocolState, Role};
 use super::local::Local;
@@ -32,6 +34,7 @@ pub fn on_open(local: &mut Local, slot: u32) {
         Protocol::Messages if config.framing == Framing::Lines => detect::begin_pinned(local, slot),
         Protocol::Messages => local.tell_app_open(slot),
         Protocol::Http => http::begin(local, slot),
+        Protocol::WebSocket => websocket::begin_pinned(local, slot),
     }
 }
 
@@ -49,6 +52,8 @@ pub fn on_bytes(local: &mut Local, slot: u32, bytes: &[u8]) {
         ProtocolState::Messages => {}
         ProtocolState::Detecting(_) => return detect::on_bytes(local, slot, bytes),
         ProtocolState::Http(_) => return http::on_bytes(local, slot, bytes),
+        ProtocolState::WebSocket(_) => return websocket::on_bytes(local, slot, bytes),
+        ProtocolState::Upgrading(_) => return websocket::on_head_bytes(local, slot, bytes),
     }
     if connection.input.is_empty() {
         let used = handle_messages(local, slot, bytes, 0);
@@ -67,11 +72,15 @@ pub fn on_bytes(local: &mut Local, slot: u32, bytes: &[u8]) {
 /// Handles what a connection's input holds, after new bytes or when its handler has ended.
 pub fn parse_input(local: &mut Local, slot: u32, searched: usize) {
     match local.connections.at(slot).protocol {
-        ProtocolState::Messages => {}
+        ProtocolState::Messages | ProtocolState::WebSocket(_) => {}
         ProtocolState::Detecting(_) => return detect::on_input(local, slot),
         ProtocolState::Http(_) => return http::on_input(local, slot),
+        ProtocolState::Upgrading(_) => return,
     }
     let mut input = std::mem::take(&mut local.connections.at(slot).input);
+    if matches!(local.connections.at(slot).protocol, ProtocolState::WebSocket(_)) {
+        return websocket::on_bytes(local, slot, &input);
+    }
     let used = handle_messages(local, slot, &input, searched);
     if let Some(connection) = local.connections.get_mut(slot)
         && connection.phase == Phase::Open
@@ -96,7 +105,7 @@ fn handle_messages(local: &mut Local, slot: u32, bytes: &[u8], mut searched: usi
                 let end = used + frame.message.end;
                 used += frame.consumed;
                 searched = 0;
-                on_message(local, slot, index, &bytes[start..end]);
+                on_message(local, slot, index, &bytes[start..end], None);
                 let going_on = local
                     .connections
                     .get(slot)
@@ -122,10 +131,12 @@ fn handle_messages(local: &mut Local, slot: u32, bytes: &[u8], mut searched: usi
             }
         }
     }
+    local.deliver_gathered();
     used
 }
 
-fn on_message(local: &mut Local, slot: u32, index: usize, message: &[u8]) {
+/// A whole message; its kind if it came over a WebSocket.
+fn on_message(local: &mut Local, slot: u32, index: usize, message: &[u8], kind: Option<Kind>) {
     let worker = local.worker;
     let instance = local.instance_at(index);
     StatsCell::add(&instance.cell(worker).messages, 1);
@@ -140,12 +151,12 @@ fn on_message(local: &mut Local, slot: u32, index: usize, message: &[u8]) {
         local.control.send(FromWorker::Message { runtime, connection, bytes });
     }
     if handlers.has(Handlers::ON_MESSAGE) {
-        local.tell_app_message(slot, message);
+        local.tell_app_message(slot, message, kind);
     } else if mode == Mode::InOut && matches!(local.connections.at(slot).role, Role::Server) {
         // An empty line says nothing to the others.
         let id = local.connections.at(slot).id;
-        if !message.is_empty() {
-            local.broadcast(index, Recipients::AllBut(id), message);
+        if !message.is_empty() || kind.is_some() {
+            local.broadcast(index, Recipients::AllBut(id), message, kind);
         }
     }
 }
@@ -167,7 +178,8 @@ pub fn on_last_bytes(local: &mut Local, slot: u32) {
         && matches!(connection.protocol, ProtocolState::Messages)
         && local.instance_at(index).config().framing == Framing::Lines;
     if lines && !last.is_empty() {
-        on_message(local, slot, index, &last);
+        on_message(local, slot, index, &last, None);
+        local.deliver_gathered();
         // Its handler runs first; the connection is looked at again after that.
         local.half_closed_again.push(slot);
     } else {
@@ -178,85 +190,4 @@ pub fn on_last_bytes(local: &mut Local, slot: u32) {
 /// A connection has ended.
 pub fn on_close(local: &mut Local, slot: u32) {
     local.tell_app_close(slot);
-}
-
-impl Local {
-    /// Sends a message to a runtime's connections on this worker and, by relay at the end of the turn, on the others.
-    pub fn broadcast(&mut self, index: usize, to: Recipients, message: &[u8]) -> u64 {
-        let instance = self.instance_at(index);
-        let framing = instance.config().framing;
-        let mut framed = std::mem::take(&mut self.scratch);
-        framed.clear();
-        let mut count = 0;
-        if framing.write(message, &mut framed) {
-            let instance = self.instance_at(index);
-            if instance.placement.workers.len() > 1 {
-                instance.relay.extend_from_slice(&framed);
-                self.relaying.push(index);
-            }
-            count = self.deliver(index, to, &framed);
-        }
-        self.scratch = framed;
-        count
-    }
-
-    /// Appends framed bytes to the runtime's connections here.
-    pub fn deliver(&mut self, index: usize, to: Recipients, framed: &[u8]) -> u64 {
-        if let Recipients::One(id) = to {
-            let slot = self.connections.slot_of(id);
-            let slot = slot.filter(|slot| {
-                let connection = self.connections.at(*slot);
-                connection.instance == index
-                    && matches!(connection.role, Role::Server | Role::Client)
-            });
-            return slot.map_or(0, |slot| u64::from(self.send_framed(slot, framed, None)));
-        }
-        let except = if let Recipients::AllBut(id) = to { Some(id) } else { None };
-        let shared: Option<Arc<[u8]>> =
-            (framed.len() >= limits::OUTBOX_SHARE_BYTES_MIN).then(|| framed.into());
-        let members = std::mem::take(&mut self.instance_at(index).members);
-        let mut count = 0;
-        for &slot in &members {
-            let connection = self.connections.at(slot);
-            let addressed = matches!(connection.role, Role::Server | Role::Client)
-                && Some(connection.id) != except;
-            if addressed {
-                count += u64::from(self.send_framed(slot, framed, shared.as_ref()));
-            }
-        }
-        // A slow connection may have begun to close meanwhile, but none leaves the list before its close op is done.
-        self.instance_at(index).members = members;
-        count
-    }
-
-    /// Sends framed bytes to a connection of messages; others take none.
-    fn send_framed(&mut self, slot: u32, framed: &[u8], shared: Option<&Arc<[u8]>>) -> bool {
-        match (&self.connections.at(slot).protocol, shared) {
-            (ProtocolState::Messages, Some(bytes)) => self.send_shared(slot, bytes),
-            (ProtocolState::Messages, None) => self.send(slot, framed),
-            (ProtocolState::Detecting(_), _) => detect::send(self, slot, framed),
-            (ProtocolState::Http(_), _) => false,
-        }
-    }
-
-    /// Hands this turn's broadcasts to the runtime's other workers.
-    pub fn relay(&mut self) {
-        let mut relaying = std::mem::take(&mut self.relaying);
-        for index in relaying.drain(..) {
-            let worker = self.worker;
-            let Some(instance) = self.instances[index].as_mut() else { continue };
-            if instance.relay.is_empty() {
-                continue;
-            }
-            let bytes: Arc<[u8]> = instance.relay.as_slice().into();
-            instance.relay.clear();
-            let runtime = instance.placement.id;
-            for &other in instance.placement.workers.iter().filter(|other| **other != worker) {
-                let bytes = Arc::clone(&bytes);
-                self.workers[usize::from(other)]
-                    .send(super::message::ToWorker::Relay { runtime, bytes });
-            }
-        }
-        self.relaying = relaying;
-    }
 }

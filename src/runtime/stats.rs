@@ -25,6 +25,8 @@ pub struct StatsCell {
     pub handshake_errors: AtomicU64,
     /// Connections closed because they didn't read.
     pub slow_closed: AtomicU64,
+    /// WebSockets closed because they didn't answer a ping.
+    pub silent_closed: AtomicU64,
     /// Errors of the runtime's handlers.
     pub script_errors: AtomicU64,
     /// Accepted connections on their way to this worker; the one counter that others write too, see [`Arrival`].

@@ -61,8 +61,10 @@ impl Worker {
             half_closed: Vec::new(),
             half_closed_again: Vec::new(),
             relaying: Vec::new(),
-            scratch: Vec::new(),
             room: crate::net::tls::Room::default(),
+            gathered: server::outgoing::Gathered::default(),
+            websocket: crate::proto::websocket::Workspace::default(),
+            deflate: crate::proto::websocket::Deflate::default(),
             cache: CacheTurn::default(),
             http: server::http::HttpTurn::default(),
             control,
@@ -268,6 +270,12 @@ impl Worker {
             }
             TimerEvent::Handshake { connection } => opening::on_timeout(local, connection),
             TimerEvent::FirstByte { connection } => opening::on_silence(local, connection),
+            TimerEvent::Upgrade { connection } => {
+                if let Some(slot) = local.connections.slot_of(connection) {
+                    server::websocket::on_head_timer(local, slot);
+                }
+            }
+            TimerEvent::Ping { runtime } => server::websocket::on_ping_timer(local, runtime),
             TimerEvent::Linger { connection } => {
                 if let Some(slot) = local.connections.slot_of(connection) {
                     local.close_now(slot);
@@ -337,8 +345,8 @@ fn on_message(local: &mut Local, message: ToWorker) {
             local.adopt(runtime, fd, peer, arrival);
         }
         ToWorker::Stop { request, runtime, drain_ms } => local.stop(request, runtime, drain_ms),
-        ToWorker::Send { request, runtime, to, bytes } => {
-            let count = local.send_to(runtime, to, &bytes);
+        ToWorker::Send { request, runtime, to, bytes, kind } => {
+            let count = local.send_to(runtime, to, &bytes, kind);
             if request != 0 {
                 local.control.send(FromWorker::SentTo { request, count });
             }

@@ -1,8 +1,9 @@
 //! Every example does what its first lines say.
 
 use std::fs;
+use std::process::Command;
 
-use crate::support::{Daemon, Peer, free_port, project, run};
+use crate::support::{Daemon, Peer, free_port, has_judge, project, run};
 
 /// Applies an example, its ports moved to free ones.
 fn example(name: &str) -> Daemon {
@@ -25,8 +26,17 @@ fn each_example_has_its_test_and_passes_check() {
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
-    let tested =
-        ["client", "command", "echo", "example", "quickstart", "rooms", "routing", "timers"];
+    let tested = [
+        "client",
+        "command",
+        "echo",
+        "example",
+        "quickstart",
+        "rooms",
+        "routing",
+        "timers",
+        "websocket",
+    ];
     assert_eq!(names, tested.map(|name| format!("{name}.lua")));
     let folder = crate::support::Folder::new();
     for name in tested.iter().filter(|name| **name != "example") {
@@ -42,6 +52,50 @@ fn echo() {
     let mut peer = Peer::connect(daemon.port("echo"));
     peer.say("hello");
     peer.hears(&["hello"]);
+}
+
+#[test]
+fn websocket() {
+    if !has_judge("python3") {
+        return;
+    }
+    let mut daemon = example("websocket");
+    let steps = concat!(
+        r#"["open", "ada", "/?name=ada", {"subprotocol": "chat"}]"#,
+        "\n",
+        r#"["hear", "ada"]"#,
+        "\n",
+        r#"["open", "ben", "/?name=ben", {}]"#,
+        "\n",
+        r#"["hear", "ben"]"#,
+        "\n",
+        r#"["text", "ada", "hello"]"#,
+        "\n",
+        r#"["hear", "ben"]"#,
+        "\n",
+        r#"["binary", "ben", "00ff"]"#,
+        "\n",
+        r#"["hear", "ben"]"#,
+        "\n",
+        r#"["open", "eve", "/", {}]"#,
+        "\n",
+        r#"["hear", "eve"]"#,
+    );
+    let mut command = Command::new("python3");
+    command.arg(project("tests/e2e/websocket.py")).arg(daemon.port("chat").to_string());
+    let wanted = [
+        "ada 101 chat",
+        "ada text welcome, ada",
+        "ben 101",
+        "ben text welcome, ben",
+        "ben text ada: hello",
+        "ben binary 00ff",
+        "eve 101",
+        "eve close 1008 refused",
+    ];
+    let heard = run(command, steps).ok();
+    assert_eq!(heard.lines().collect::<Vec<_>>(), wanted);
+    daemon.until_logged("left with 1008 refused");
 }
 
 #[test]

@@ -17,3 +17,4 @@ mod restart;
 mod scripts;
 mod seed;
 mod tls;
+mod websocket;

@@ -26,6 +26,7 @@ static COUNTERS: &[Counter] = &[
     ("protocol_errors", |cell| &cell.protocol_errors),
     ("handshake_errors", |cell| &cell.handshake_errors),
     ("slow_closed", |cell| &cell.slow_closed),
+    ("silent_closed", |cell| &cell.silent_closed),
     ("script_errors", |cell| &cell.script_errors),
     ("upstream_connections", |cell| &cell.upstream_connections),
     ("dial_errors", |cell| &cell.dial_errors),

@@ -180,6 +180,7 @@ impl Manager {
                     runtime,
                     to,
                     bytes: Arc::clone(&bytes),
+                    kind: None,
                 },
                 move |_, replies| {
                     if replies.missing > 0 {

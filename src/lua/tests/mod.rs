@@ -166,14 +166,14 @@ impl TestHost {
 
     fn carry_out(&mut self, action: &Action) -> Option<String> {
         Some(match action {
-            Action::Send { connection, start, len } => {
+            Action::Send { connection, start, len, .. } => {
                 format!("send {} {}", connection.slot(), self.text(*start, *len))
             }
-            Action::Broadcast { runtime, except, start, len } => {
+            Action::Broadcast { runtime, except, start, len, .. } => {
                 let except = except.map_or(String::new(), |id| format!(" but {}", id.slot()));
                 format!("broadcast {}{except} {}", runtime.0, self.text(*start, *len))
             }
-            Action::Close { connection } => format!("close {}", connection.slot()),
+            Action::Close { connection, .. } => format!("close {}", connection.slot()),
             Action::Park { connection, parked } => {
                 format!("{} {}", if *parked { "park" } else { "unpark" }, connection.slot())
             }
@@ -230,11 +230,11 @@ impl TestHost {
     }
 
     pub fn message(&mut self, number: u32, text: &str) {
-        self.vm.on_message(runtime(0), connection(number), text.as_bytes());
+        self.vm.on_message(runtime(0), connection(number), text.as_bytes(), false);
     }
 
     pub fn close(&mut self, number: u32) {
-        self.vm.on_close(connection(number));
+        self.vm.on_close(connection(number), 0, "");
     }
 
     /// What was seen since the last call, parks left out.

@@ -129,7 +129,7 @@ server "s" {
     // The same slot, its next use.
     let next = ConnectionId::new(0, 1, 8);
     host.vm.on_open(runtime(0), next, peer(9));
-    host.vm.on_message(runtime(0), next, b"go");
+    host.vm.on_message(runtime(0), next, b"go", false);
     host.turn();
     assert_eq!(host.take(), ["log nil closed the connection is closed", "log nil"]);
 }
@@ -149,7 +149,7 @@ server "b" (handlers("2"))
     for (index, text) in ["x", "y", "z"].iter().enumerate() {
         let id = connection(10 + index as u32);
         host.vm.on_open(runtime(index % 2), id, peer(1));
-        host.vm.on_message(runtime(index % 2), id, text.as_bytes());
+        host.vm.on_message(runtime(index % 2), id, text.as_bytes(), false);
     }
     host.vm.on_stop(runtime(1));
     host.turn();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::values as v;
 use crate::id::RuntimeKind::{self, Cache, Client, Proxy, Server};
-use crate::limits::DETECT_MS_MAX;
+use crate::limits::{DETECT_MS_MAX, WEBSOCKET_MESSAGE_BYTES_LIMIT, WEBSOCKET_PING_MS_MAX};
 use crate::runtime::{RuntimeConfig, WorkerCount};
 use crate::store::eviction::Policy;
 
@@ -159,10 +159,10 @@ pub static FIELDS: &[Field] = &[
         name: "protocol",
         aliases: &[],
         kinds: &[Server],
-        value: ValueType::Choice(&["auto", "lines", "raw", "http"]),
+        value: ValueType::Choice(&["auto", "lines", "raw", "http", "websocket"]),
         default: "auto",
         flag: flag("protocol"),
-        help: "what clients speak: auto (told from the first bytes), lines, raw or http",
+        help: "what clients speak: auto (told from the first bytes), lines, raw, http or websocket",
         live: false,
         required: false,
         write: v::set_protocol,
@@ -245,6 +245,105 @@ pub static FIELDS: &[Field] = &[
         required: false,
         write: |config, value| v::integer(value, 0, DETECT_MS_MAX).map(|ms| config.detect_ms = ms),
         read: |config| Some(json!(config.detect_ms)),
+    },
+    Field {
+        name: "websocket",
+        aliases: &[],
+        kinds: &[Server],
+        value: ValueType::Boolean,
+        default: "false",
+        flag: flag("websocket"),
+        help: "the same as protocol \"websocket\"",
+        live: false,
+        required: false,
+        write: v::set_websocket,
+        read: |_| None,
+    },
+    Field {
+        name: "subprotocols",
+        aliases: &["subprotocol"],
+        kinds: MESSAGING,
+        value: ValueType::List,
+        default: "none",
+        flag: Some(Flag { long: "subprotocols", short: None, aliases: &["subprotocol"] }),
+        help: "WebSocket: the subprotocols to agree on, the dearest first",
+        live: true,
+        required: false,
+        write: |config, value| v::tokens(value).map(|list| config.websocket.subprotocols = list),
+        read: |config| v::list_out(&config.websocket.subprotocols),
+    },
+    Field {
+        name: "origins",
+        aliases: &["origin"],
+        kinds: &[Server],
+        value: ValueType::List,
+        default: "all",
+        flag: Some(Flag { long: "origins", short: None, aliases: &["origin"] }),
+        help: "WebSocket: the pages that may connect, such as https://example.org; others get 403",
+        live: true,
+        required: false,
+        write: |config, value| v::origins(value).map(|list| config.websocket.origins = list),
+        read: |config| v::list_out(&config.websocket.origins),
+    },
+    Field {
+        name: "deflate",
+        aliases: &[],
+        kinds: MESSAGING,
+        value: ValueType::Boolean,
+        default: "true",
+        flag: None,
+        help: "WebSocket: agree on compressing messages (permessage-deflate)",
+        live: true,
+        required: false,
+        write: |config, value| v::boolean(value).map(|on| config.websocket.deflate = on),
+        read: |config| Some(json!(config.websocket.deflate)),
+    },
+    Field {
+        name: "max_message",
+        aliases: &[],
+        kinds: MESSAGING,
+        value: ValueType::Integer,
+        default: "16777216",
+        flag: flag("max-message"),
+        help: "WebSocket: bytes of a message at most; a longer one closes with 1009",
+        live: true,
+        required: false,
+        write: |config, value| {
+            v::integer(value, 1, WEBSOCKET_MESSAGE_BYTES_LIMIT)
+                .map(|bytes| config.websocket.message_bytes_max = bytes as usize)
+        },
+        read: |config| Some(json!(config.websocket.message_bytes_max)),
+    },
+    Field {
+        name: "ping_ms",
+        aliases: &[],
+        kinds: MESSAGING,
+        value: ValueType::Integer,
+        default: "30000",
+        flag: flag("ping-ms"),
+        help: "WebSocket: after so many silent milliseconds a ping is sent; 0 for never",
+        live: true,
+        required: false,
+        write: |config, value| {
+            v::integer(value, 0, WEBSOCKET_PING_MS_MAX).map(|ms| config.websocket.ping_ms = ms)
+        },
+        read: |config| Some(json!(config.websocket.ping_ms)),
+    },
+    Field {
+        name: "ping_timeout_ms",
+        aliases: &[],
+        kinds: MESSAGING,
+        value: ValueType::Integer,
+        default: "20000",
+        flag: flag("ping-timeout-ms"),
+        help: "WebSocket: a peer that doesn't answer a ping for so many milliseconds is closed",
+        live: true,
+        required: false,
+        write: |config, value| {
+            v::integer(value, 1, WEBSOCKET_PING_MS_MAX)
+                .map(|ms| config.websocket.ping_timeout_ms = ms)
+        },
+        read: |config| Some(json!(config.websocket.ping_timeout_ms)),
     },
     Field {
         name: "protocol",
@@ -457,7 +556,6 @@ pub fn later(name: &str) -> Option<&'static str> {
         }
         "replicate" | "replica_of" => Some("replication isn't in this version yet"),
         "commands" => Some("cache commands written in Lua aren't in this version yet"),
-        "websocket" => Some("WebSocket isn't in this version yet"),
         "http" | "http_cache" => Some(NOT_YET),
         "udp" => Some("UDP isn't in this version yet"),
         "rate_limit" | "global_rate_limit" | "idle_timeout" | "group" | "master_pw"

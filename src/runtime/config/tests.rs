@@ -28,6 +28,8 @@ fn good_fields_are_written_out_as_they_came() {
         (Server, json!({"port": "[::1]:0", "framing": "raw", "lua": "a.lua", "autostart": true})),
         (Server, json!({"port": 1, "protocol": "lines", "detect_ms": 5})),
         (Server, json!({"port": 1, "protocol": "http"})),
+        (Server, json!({"port": 1, "protocol": "websocket", "subprotocols": ["v2", "v1"]})),
+        (Server, json!({"port": 1, "origins": ["https://a.org"], "deflate": false, "ping_ms": 0})),
         (Client, json!({"target": "db.example.org:80", "reconnect": -1})),
         (Client, json!({"target": "127.0.0.1:8000", "reconnect": 7})),
         (
@@ -69,6 +71,21 @@ fn several_spellings_mean_the_same() {
 }
 
 #[test]
+fn wrong_fields_of_websockets_say_what_was_expected() {
+    let cases = [
+        (json!({"websocket": true, "framing": "raw", "protocol": "raw"}), "websocket: contradicts"),
+        (json!({"websocket": false, "protocol": "websocket"}), "websocket: contradicts"),
+        (json!({"origins": "example.org"}), "\"example.org\" is not an origin"),
+        (json!({"subprotocols": ["a b"]}), "\"a b\" is not a name"),
+        (json!({"max_message": 0}), "expected a whole number from 1 to"),
+    ];
+    for (fields, message) in cases {
+        let error = parse(RuntimeKind::Server, fields.clone()).unwrap_err();
+        assert!(error.contains(message), "{fields}: {error}");
+    }
+}
+
+#[test]
 fn wrong_fields_say_what_was_expected() {
     use RuntimeKind::*;
     let cases = [
@@ -97,8 +114,11 @@ fn wrong_fields_say_what_was_expected() {
         ),
         (Server, json!({"max_connections": 1.5}), "got 1.5"),
         (Server, json!({"backends": ["a:1"]}), "it is for: proxy"),
-        (Server, json!({"protocol": "websocket"}), "\"websocket\" isn't in this version yet"),
-        (Server, json!({"protocol": "htpp"}), "expected \"auto\", \"lines\", \"raw\" or \"http\""),
+        (
+            Server,
+            json!({"protocol": "htpp"}),
+            "expected \"auto\", \"lines\", \"raw\", \"http\" or \"websocket\"",
+        ),
         (
             Server,
             json!({"framing": "raw", "protocol": "http"}),

@@ -169,12 +169,16 @@ pub fn set_protocol(config: &mut RuntimeConfig, value: &Value) -> Read<()> {
         "lines" | "tcp" => (Protocol::Messages, Framing::Lines),
         "raw" => (Protocol::Messages, Framing::Raw),
         "http" => (Protocol::Http, Framing::Lines),
-        later @ ("websocket" | "tls" | "udp") => {
+        "websocket" => (Protocol::WebSocket, Framing::Lines),
+        later @ ("tls" | "udp") => {
             return Err(format!(
-                "\"{later}\" isn't in this version yet; auto, lines, raw and http are"
+                "\"{later}\" isn't in this version yet; auto, lines, raw, http and websocket are"
             ));
         }
-        _ => return Err(expected("\"auto\", \"lines\", \"raw\" or \"http\"", value)),
+        _ => {
+            const WANTED: &str = "\"auto\", \"lines\", \"raw\", \"http\" or \"websocket\"";
+            return Err(expected(WANTED, value));
+        }
     };
     (config.protocol, config.framing) = (protocol, framing);
     Ok(())
@@ -185,6 +189,7 @@ pub fn protocol_out(config: &RuntimeConfig) -> Option<Value> {
     match (config.protocol, config.framing) {
         (Protocol::Auto, _) => Some(json!("auto")),
         (Protocol::Http, _) => Some(json!("http")),
+        (Protocol::WebSocket, _) => Some(json!("websocket")),
         (Protocol::Messages, Framing::Lines) => Some(json!("lines")),
         (Protocol::Messages, _) => None,
     }
@@ -228,6 +233,56 @@ pub fn size(value: &Value) -> Read<usize> {
     let max = (HTTP_BODY_BYTES_MAX / unit) as u64;
     let number = integer(&number, 0, max).map_err(|_| expected(WANTED, value))?;
     Ok(number as usize * unit)
+}
+
+/// `true` is short for the protocol.
+pub fn set_websocket(config: &mut RuntimeConfig, value: &Value) -> Read<()> {
+    if boolean(value)? {
+        config.protocol = Protocol::WebSocket;
+    }
+    Ok(())
+}
+
+/// Texts, as a list or separated by commas.
+pub fn texts(value: &Value) -> Read<Vec<String>> {
+    let list: Vec<&str> = match value {
+        Value::String(list) => {
+            list.split(',').map(str::trim).filter(|item| !item.is_empty()).collect()
+        }
+        Value::Array(list) => list.iter().map(text).collect::<Read<_>>()?,
+        _ => return Err(expected("a list of texts", value)),
+    };
+    Ok(list.into_iter().map(str::to_owned).collect())
+}
+
+/// Names that may stand in a header's list.
+pub fn tokens(value: &Value) -> Read<Vec<String>> {
+    let list = texts(value)?;
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match list.iter().find(|name| name.is_empty() || !name.bytes().all(is_token)) {
+        Some(name) => {
+            Err(format!("\"{name}\" is not a name: letters, digits and !#$%&'*+-.^_`|~ are"))
+        }
+        None => Ok(list),
+    }
+}
+
+/// Pages as browsers name them: scheme, host, and the port if it isn't the scheme's own.
+pub fn origins(value: &Value) -> Read<Vec<String>> {
+    let list = texts(value)?;
+    let is_origin = |origin: &String| {
+        let host = origin.split_once("://").map_or("", |(_, host)| host);
+        origin == "null" || !host.is_empty() && !host.contains(['/', ' ', '*'])
+    };
+    match list.iter().find(|origin| !is_origin(origin)) {
+        Some(origin) => Err(format!("\"{origin}\" is not an origin: write https://example.org")),
+        None => Ok(list),
+    }
+}
+
+/// Nothing for an empty list.
+pub fn list_out(list: &[String]) -> Option<Value> {
+    (!list.is_empty()).then(|| json!(list))
 }
 
 pub fn client_protocol(value: &Value) -> Read<Framing> {

@@ -13,6 +13,7 @@ mod proxy;
 mod pubsub;
 mod server;
 mod waiting;
+mod websocket;
 mod world;
 
 use crate::ring::random::Random;

@@ -388,7 +388,10 @@ fn ids_of_closed_connections_name_nobody() {
                 .map(|(id, count)| {
                     let (request, to) = (world.request(), Recipients::One(id));
                     let bytes = format!("round {round}").into_bytes().into();
-                    world.tell(0, ToWorker::Send { request, runtime: runtime.id(), to, bytes });
+                    world.tell(
+                        0,
+                        ToWorker::Send { request, runtime: runtime.id(), to, bytes, kind: None },
+                    );
                     (request, count)
                 })
                 .collect();

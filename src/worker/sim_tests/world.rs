@@ -209,7 +209,7 @@ impl World {
     pub fn send(&mut self, worker: u8, runtime: RuntimeId, bytes: &[u8]) -> u64 {
         let request = self.request();
         let to = crate::runtime::message::Recipients::All;
-        self.tell(worker, ToWorker::Send { request, runtime, to, bytes: bytes.into() });
+        self.tell(worker, ToWorker::Send { request, runtime, to, bytes: bytes.into(), kind: None });
         request
     }
 

@@ -3,8 +3,10 @@
 use crate::limits;
 use crate::lua::Handlers;
 use crate::proto::http1::{Event, Request, RequestError, Version};
+use crate::runtime::Protocol;
 use crate::runtime::connection::{Pause, Phase};
 use crate::runtime::local::Local;
+use crate::runtime::server::websocket;
 use crate::runtime::stats::StatsCell;
 
 use super::respond::{self, Reply};
@@ -69,6 +71,12 @@ pub fn on_bytes(local: &mut Local, slot: u32, bytes: &[u8]) {
     after(local, slot);
 }
 
+/// Whether a request makes the connection a WebSocket, or is turned away for its errors in asking for that.
+fn is_upgrade(local: &mut Local, slot: u32, request: &Request) -> bool {
+    let index = local.connections.at(slot).instance;
+    request.upgrade && local.instance_at(index).config().protocol == Protocol::Auto
+}
+
 /// Goes on with a connection's input.
 pub fn on_input(local: &mut Local, slot: u32) {
     let mut input = std::mem::take(&mut local.connections.at(slot).input);
@@ -124,12 +132,26 @@ fn read(local: &mut Local, slot: u32, bytes: &[u8]) -> usize {
         if http.is_blocked {
             break;
         }
-        let mut reader = http.reader;
+        let before = http.reader;
+        let mut reader = before;
         let event = reader.next(&bytes[used..], &mut local.http.fields);
         if let Some(http) = state(local.connections.at(slot)) {
             http.reader = reader;
         }
         match event {
+            Ok(Some(Event::Head { request, end })) if is_upgrade(local, slot, &request) => {
+                let Some(http) = state(local.connections.at(slot)) else { break };
+                if !http.pending.is_empty() {
+                    // It becomes another protocol's when the answers before have left.
+                    (http.reader, http.is_blocked) = (before, true);
+                    break;
+                }
+                let fields = std::mem::take(&mut local.http.fields);
+                let (head, rest) = bytes[used..].split_at(end);
+                websocket::upgrade_http(local, slot, head, &request, &fields, rest);
+                local.http.fields = fields;
+                return bytes.len();
+            }
             Ok(Some(Event::Head { request, end })) => {
                 on_head(local, slot, &bytes[used..used + end], request);
                 used += end;
