@@ -2,10 +2,12 @@
 //!
 //! The order of the checks is Redis 7's `processCommand` (clients see it): known, arity, authentication, write access.
 
+use super::acl::Entry;
 use super::call::{Call, CommandError, CommandResult};
+use super::commands::client::line_of;
 use super::commands::pubsub::while_listening;
 use super::commands::{Command, CommandId, Flags, table};
-use super::instance::Attention;
+use super::instance::{Attention, Instance};
 use super::session::State;
 use super::{Args, Reply, Session, Store, meter};
 use crate::limits::RESP_REQUEST_BYTES_MAX;
@@ -153,8 +155,9 @@ impl Store {
         if !row.subcommands.is_empty() && args.len() > 1 {
             return Err(unknown_subcommand(row, args));
         }
-        let admitted =
-            check(session, id, row, args).and_then(|()| self.check_memory(session, id, now_ms));
+        let admitted = self
+            .check(session, (id, row), args, now_ms)
+            .and_then(|()| self.check_memory(session, id, now_ms));
         match admitted {
             Ok(()) => Ok((id, row)),
             Err(error) => {
@@ -166,6 +169,58 @@ impl Store {
 }
 
 impl Store {
+    /// What stands between a known command and its run.
+    #[inline]
+    fn check(
+        &mut self,
+        session: &mut Session,
+        (id, row): (CommandId, &'static Command),
+        args: Args<'_>,
+        now_ms: u64,
+    ) -> CommandResult {
+        if !row.takes(args.len()) {
+            return Err(wrong_arity(id));
+        }
+        if self.instance.acl.has_changed(session) {
+            self.instance.acl.refresh(session);
+        }
+        const UNUSUAL: State = State::UNAUTHENTICATED.and(State::SUBSCRIBED).and(State::RESTRICTED);
+        if session.state.any(UNUSUAL) {
+            self.check_state(session, (id, row), args, now_ms)?;
+        }
+        if !session.may_write && row.flags.has(Flags::WRITE) {
+            return Err(CommandError::Text("READONLY You can't write against a read only cache."));
+        }
+        Ok(())
+    }
+
+    /// What a client may send before it has authenticated, as a user with less than all rights, and while it listens in
+    /// RESP2.
+    #[cold]
+    fn check_state(
+        &mut self,
+        session: &Session,
+        (id, row): (CommandId, &'static Command),
+        args: Args<'_>,
+        now_ms: u64,
+    ) -> CommandResult {
+        if session.state.has(State::UNAUTHENTICATED) && !row.flags.has(Flags::NO_AUTH) {
+            return Err(CommandError::Text("NOAUTH Authentication required."));
+        }
+        if session.state.has(State::RESTRICTED) {
+            self.instance.check_rights(session, (id, row), args, now_ms)?;
+        }
+        if session.state.has(State::SUBSCRIBED) && !session.resp3 && !while_listening(row) {
+            let name = table().full_name(id);
+            let text = format!(
+                "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in \
+                 this context"
+            );
+            return Err(CommandError::Owned(text.into_bytes()));
+        }
+        Ok(())
+    }
+
     /// Removes keys if there are too many bytes; a command that needs memory is refused if that doesn't help.
     #[inline]
     fn check_memory(&mut self, session: &Session, id: CommandId, now_ms: u64) -> CommandResult {
@@ -173,6 +228,52 @@ impl Store {
             return Ok(());
         }
         Err(CommandError::Text("OOM command not allowed when used memory > 'maxmemory'."))
+    }
+}
+
+impl Instance {
+    /// Whether a restricted session may run a command; what it may not is logged and counted.
+    #[cold]
+    pub(super) fn check_rights(
+        &mut self,
+        session: &Session,
+        (id, row): (CommandId, &'static Command),
+        args: Args<'_>,
+        now_ms: u64,
+    ) -> CommandResult {
+        let denied = session.user.as_ref().and_then(|user| user.denies(id, row, args));
+        let (Some(denied), Some(user)) = (denied, &session.user) else { return Ok(()) };
+        let line = line_of(self, session, now_ms).into_bytes();
+        let (reason, object) = denied.logged(id, args);
+        let entry = Entry::new(reason, object, user.name.clone(), (session, line));
+        self.statistics.acl_denied.count(reason);
+        self.acl.log.add(entry, now_ms, self.config.acl_log_len);
+        Err(CommandError::Owned([b"NOPERM ", &denied.text(user, id)[..]].concat()))
+    }
+
+    /// The same for a command that was queued before the rules changed.
+    pub(super) fn check_queued(
+        &mut self,
+        session: &mut Session,
+        id: CommandId,
+        args: Args<'_>,
+        now_ms: u64,
+    ) -> CommandResult {
+        if self.acl.has_changed(session) {
+            self.acl.refresh(session);
+        }
+        if !session.state.has(State::RESTRICTED) {
+            return Ok(());
+        }
+        let denied = session.user.as_ref().and_then(|user| user.denies(id, table().row(id), args));
+        let Some(denied) = denied else { return Ok(()) };
+        self.check_rights(session, (id, table().row(id)), args, now_ms).err();
+        let text = format!(
+            "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This \
+             command is no longer allowed for the following reason: {}",
+            denied.reason()
+        );
+        Err(CommandError::Owned(text.into_bytes()))
     }
 }
 
@@ -240,42 +341,10 @@ fn queue(
     Ok(())
 }
 
-/// What stands between a known command and its run.
-fn check(
-    session: &Session,
-    id: CommandId,
-    row: &Command,
-    args: Args<'_>,
-) -> Result<(), CommandError> {
-    if !row.takes(args.len()) {
-        let name = table().full_name(id);
-        let text = format!("ERR wrong number of arguments for '{name}' command");
-        return Err(CommandError::Owned(text.into_bytes()));
-    }
-    if session.state.any(State::UNAUTHENTICATED.and(State::SUBSCRIBED)) {
-        check_state(session, id, row)?;
-    }
-    if !session.may_write && row.flags.has(Flags::WRITE) {
-        return Err(CommandError::Text("READONLY You can't write against a read only cache."));
-    }
-    Ok(())
-}
-
-/// What a client may send before it has authenticated, and while it listens in RESP2.
-#[cold]
-fn check_state(session: &Session, id: CommandId, row: &Command) -> Result<(), CommandError> {
-    if session.state.has(State::UNAUTHENTICATED) && !row.flags.has(Flags::NO_AUTH) {
-        return Err(CommandError::Text("NOAUTH Authentication required."));
-    }
-    if session.state.has(State::SUBSCRIBED) && !session.resp3 && !while_listening(row) {
-        let name = table().full_name(id);
-        let text = format!(
-            "ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this \
-             context"
-        );
-        return Err(CommandError::Owned(text.into_bytes()));
-    }
-    Ok(())
+fn wrong_arity(id: CommandId) -> CommandError {
+    let name = table().full_name(id);
+    let text = format!("ERR wrong number of arguments for '{name}' command");
+    CommandError::Owned(text.into_bytes())
 }
 
 /// A name that no row has. Names from HTTP close the connection: a browser was tricked into talking to us.

@@ -3,6 +3,7 @@
 //! Commands about the server (INFO, CONFIG, CLIENT) read and change it; commands on data never look here.
 
 use super::Keyspace;
+use super::acl::Acl;
 use super::blocked::Blocked;
 use super::clients::Clients;
 use super::config::Config;
@@ -27,6 +28,8 @@ pub struct Instance {
     pub started_ms: u64,
     /// CONFIG's parameters.
     pub config: Config,
+    /// Who may do what.
+    pub acl: Acl,
     /// Who is connected.
     pub clients: Clients,
     /// What has been counted.
@@ -132,6 +135,7 @@ impl Instance {
             run_id: run_id(settings.seed, settings.now_ms),
             started_ms: settings.now_ms,
             config: Config::new(settings),
+            acl: Acl::new(settings.password.as_deref().filter(|password| !password.is_empty())),
             clients: Clients::default(),
             statistics: Statistics::new(settings.now_ms),
             meter: Meter::default(),

@@ -5,6 +5,7 @@
 //! global. `unsafe` stands in `segment.rs` and `entry/raw.rs` alone.
 
 pub mod access;
+pub mod acl;
 pub mod args;
 pub mod batch;
 pub mod blocked;

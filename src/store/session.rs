@@ -3,6 +3,9 @@
 //! A session belongs to a connection, an app's in-process cache handle or a replay; it holds no socket.
 
 use super::blocked::Ticket;
+use std::sync::Arc;
+
+use super::acl::User;
 use super::transaction::{Transaction, Watched};
 
 /// One client's state inside the store.
@@ -22,6 +25,10 @@ pub struct Session {
     pub may_write: bool,
     /// Its row in the store's client list; none for in-process sessions.
     pub row: Option<u32>,
+    /// Whose rules hold; none for in-process sessions, which may do everything.
+    pub user: Option<Arc<User>>,
+    /// Of which state of all users those rules are.
+    pub acl_epoch: u64,
     /// Commands that wait for EXEC.
     pub transaction: Option<Box<Transaction>>,
     /// Keys that EXEC depends on.
@@ -75,6 +82,9 @@ impl State {
         self.0 & others.0 != 0
     }
 
+    /// The user may not do everything.
+    pub const RESTRICTED: State = State(1 << 12);
+
     /// Whether nothing is special.
     pub fn is_empty(self) -> bool {
         self.0 == 0
@@ -107,6 +117,11 @@ impl Session {
         session
     }
 
+    /// The name of its user.
+    pub fn user_name(&self) -> &[u8] {
+        self.user.as_ref().map_or(b"default", |user| &user.name)
+    }
+
     /// A fresh client in database 0 that speaks RESP2.
     pub fn new(id: u64) -> Session {
         Session {
@@ -117,6 +132,8 @@ impl Session {
             library: (Vec::new(), Vec::new()),
             may_write: true,
             row: None,
+            user: None,
+            acl_epoch: 0,
             transaction: None,
             watched: Vec::new(),
             subscriptions: [0; 3],

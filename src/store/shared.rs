@@ -280,9 +280,7 @@ impl Held<'_> {
         let client = Client { connected_ms: now_ms, active_ms: now_ms, ..client };
         let mut session = instance.clients.add(client);
         session.may_write = !instance.config.readonly;
-        session
-            .state
-            .set(super::session::State::UNAUTHENTICATED, instance.config.password.is_some());
+        instance.acl.begin(&mut session);
         session
     }
 

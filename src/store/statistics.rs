@@ -1,5 +1,6 @@
 //! What a store counts: commands, errors, bytes, and the process's figures that INFO repeats.
 
+use super::acl::Reason;
 use super::commands::table;
 use super::keyspace;
 
@@ -36,6 +37,8 @@ pub struct Statistics {
     pub errors: u64,
     /// Error replies by their first word.
     pub error_kinds: Vec<(Vec<u8>, u64)>,
+    /// What users weren't allowed.
+    pub acl_denied: AclDenied,
     /// Commands of the last second, as [`Statistics::sample`] saw them.
     pub commands_per_second: u64,
     /// When the counters were last reset, in milliseconds since the epoch.
@@ -43,6 +46,31 @@ pub struct Statistics {
     sampled: (u64, u64),
     /// The keyspace's counters at the last reset; it counts on.
     lookups_before: keyspace::Statistics,
+}
+
+/// What users weren't allowed, by what it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AclDenied {
+    /// Wrong passwords and names.
+    pub authentication: u64,
+    /// Commands.
+    pub commands: u64,
+    /// Keys.
+    pub keys: u64,
+    /// Channels.
+    pub channels: u64,
+}
+
+impl AclDenied {
+    /// One more.
+    pub fn count(&mut self, reason: Reason) {
+        *match reason {
+            Reason::Authentication => &mut self.authentication,
+            Reason::Command => &mut self.commands,
+            Reason::Key => &mut self.keys,
+            Reason::Channel => &mut self.channels,
+        } += 1;
+    }
 }
 
 /// Figures of the whole process that the store itself can't know; zero until told.

@@ -3,6 +3,7 @@
 use super::{Call, Command, CommandResult, Flags, Keys, client_wait, help, table};
 use crate::proto::resp::strict_integer;
 use crate::store::clients::{Client, Delivery};
+use crate::store::instance::Instance;
 use crate::store::session::State;
 use crate::store::{CommandError, Session};
 
@@ -228,17 +229,21 @@ fn reply(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn info(call: &mut Call<'_>) -> CommandResult {
-    let alone = Client {
-        id: call.session.id,
-        connected_ms: call.now_ms,
-        active_ms: call.now_ms,
-        session: Some(call.session.clone()),
-        ..Client::default()
-    };
-    let client = call.instance.clients.of(call.session).unwrap_or(&alone);
-    let line = describe(client, call.now_ms);
+    let line = line_of(call.instance, call.session, call.now_ms);
     call.reply.verbatim("txt", line.as_bytes());
     Ok(())
+}
+
+/// The line of CLIENT LIST about a session.
+pub(in crate::store) fn line_of(instance: &Instance, session: &Session, now_ms: u64) -> String {
+    let alone = Client {
+        id: session.id,
+        connected_ms: now_ms,
+        active_ms: now_ms,
+        session: Some(session.clone()),
+        ..Client::default()
+    };
+    describe(instance.clients.of(session).unwrap_or(&alone), now_ms)
 }
 
 fn list(call: &mut Call<'_>) -> CommandResult {
@@ -313,7 +318,7 @@ fn describe(client: &Client, now_ms: u64) -> String {
     }
     format!(
         "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi=-1 watch=0 qbuf=0 \
-         qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} user=default \
+         qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} user={} \
          redir=-1 resp={} lib-name={} lib-ver={}\n",
         client.id,
         client.address,
@@ -327,6 +332,7 @@ fn describe(client: &Client, now_ms: u64) -> String {
         session.subscriptions[1],
         session.subscriptions[2],
         client.command.map_or_else(|| "NULL".to_owned(), |id| table().full_name(id)),
+        text(session.user_name()),
         if session.resp3 { 3 } else { 2 },
         text(&session.library.0),
         text(&session.library.1),
@@ -338,6 +344,7 @@ struct Filter<'a> {
     id: Option<u64>,
     address: Option<&'a [u8]>,
     local_address: Option<&'a [u8]>,
+    user: Option<&'a [u8]>,
     older_than_s: Option<u64>,
     kind: Option<ClientType>,
     skip_me: bool,
@@ -348,6 +355,7 @@ fn kill(call: &mut Call<'_>) -> CommandResult {
         id: None,
         address: None,
         local_address: None,
+        user: None,
         older_than_s: None,
         kind: None,
         skip_me: true,
@@ -393,7 +401,7 @@ fn parse_filter<'a>(call: &Call<'a>, filter: &mut Filter<'a>) -> CommandResult {
             b"addr" => filter.address = Some(value),
             b"laddr" => filter.local_address = Some(value),
             b"type" => filter.kind = Some(ClientType::parse(value)?),
-            b"user" if value == b"default" => {}
+            b"user" if call.instance.acl.user(value).is_some() => filter.user = Some(value),
             b"user" => {
                 return Err(CommandError::Owned([b"ERR No such user '", value, b"'"].concat()));
             }
@@ -421,6 +429,9 @@ impl Filter<'_> {
             && self.id.is_none_or(|id| id == client.id)
             && same(self.address, &client.address)
             && same(self.local_address, &client.local_address)
+            && self.user.is_none_or(|user| {
+                client.session.as_ref().is_some_and(|session| session.user_name() == user)
+            })
             && self.older_than_s.is_none_or(|least| age_s >= least)
     }
 }

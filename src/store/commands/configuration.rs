@@ -90,6 +90,9 @@ fn set(call: &mut Call<'_>) -> CommandResult {
         changed.push(known.name());
     }
     config.apply(call.keyspace);
+    if config.password != call.instance.config.password {
+        call.instance.acl.set_password(config.password.as_deref());
+    }
     call.instance.config = config;
     call.reply.ok();
     Ok(())

@@ -3,6 +3,7 @@
 use super::{Call, Command, CommandResult, Flags, Keys};
 use crate::limits::DATABASES;
 use crate::proto::resp::strict_integer;
+use crate::store::acl::{Entry, Reason};
 use crate::store::execute::until_nul;
 use crate::store::instance::REDIS_VERSION;
 use crate::store::session::{Session, State};
@@ -96,7 +97,7 @@ fn select(call: &mut Call<'_>) -> CommandResult {
 
 fn auth(call: &mut Call<'_>) -> CommandResult {
     let (user, password) = match call.args.len() {
-        2 if call.instance.config.password.is_none() => {
+        2 if call.instance.acl.default_user().without_password => {
             return Err(CommandError::Text(
                 "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
                  configuration is correct?",
@@ -111,20 +112,19 @@ fn auth(call: &mut Call<'_>) -> CommandResult {
     Ok(())
 }
 
-/// There is one user; without a password it takes any.
+/// Makes the session that user's; a wrong password is logged.
 fn authenticate(call: &mut Call<'_>, user: &[u8], password: &[u8]) -> CommandResult {
-    let wanted = call.instance.config.password.as_deref();
-    if user != b"default" || wanted.is_some_and(|wanted| !same_secret(wanted, password)) {
-        return Err(WRONG_PASSWORD);
+    if call.instance.acl.authenticate(call.session, user, password) {
+        call.instance.clients.update(call.session);
+        return Ok(());
     }
-    call.session.state.set(State::UNAUTHENTICATED, false);
-    Ok(())
-}
-
-/// Compares in a time that doesn't tell how many bytes were right.
-fn same_secret(left: &[u8], right: &[u8]) -> bool {
-    let differences = left.iter().zip(right).fold(0, |sum, (a, b)| sum | (a ^ b));
-    left.len() == right.len() && differences == 0
+    let Call { instance, session, now_ms, .. } = call;
+    let line = super::client::line_of(instance, session, *now_ms).into_bytes();
+    let entry =
+        Entry::new(Reason::Authentication, b"AUTH".to_vec(), user.to_vec(), (session, line));
+    instance.statistics.acl_denied.count(Reason::Authentication);
+    instance.acl.log.add(entry, *now_ms, instance.config.acl_log_len);
+    Err(WRONG_PASSWORD)
 }
 
 /// `HELLO [version [AUTH user password] [SETNAME name]]`
@@ -199,7 +199,7 @@ fn reset(call: &mut Call<'_>) -> CommandResult {
     super::pubsub::forget(call);
     let (id, row, may_write) = (call.session.id, call.session.row, call.session.may_write);
     *call.session = Session { row, may_write, ..Session::new(id) };
-    call.session.state.set(State::UNAUTHENTICATED, call.instance.config.password.is_some());
+    call.instance.acl.begin(call.session);
     call.instance.clients.update(call.session);
     call.reply.set_resp3(false);
     call.reply.simple("RESET");

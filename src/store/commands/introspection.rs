@@ -1,5 +1,6 @@
 //! COMMAND: the table of commands, told to clients.
 
+use super::key_use::{KeyUse, has_keys, key_uses};
 use super::{Call, Command, CommandId, CommandResult, Flags, Keys, help, table};
 use crate::store::{Args, CommandError, Reply, glob};
 
@@ -10,7 +11,14 @@ pub const COMMANDS: &[Command] = &[Command {
     subcommands: &[
         row("count", 2, "Returns the number of commands", "2.8.13", count),
         row("docs", -2, "Returns documentation about commands", "7.0.0", docs),
-        row("getkeys", -4, "Returns the keys of a command", "2.8.13", getkeys),
+        row("getkeys", -3, "Returns the keys of a command", "2.8.13", getkeys),
+        row(
+            "getkeysandflags",
+            -3,
+            "Returns the keys of a command and what it does to them",
+            "7.0.0",
+            getkeysandflags,
+        ),
         row("help", 2, "Lists the subcommands", "5.0.0", usage),
         row("info", -2, "Returns details about commands", "2.8.13", info),
         row("list", -2, "Returns the names of commands", "7.0.0", list),
@@ -56,6 +64,10 @@ fn usage(call: &mut Call<'_>) -> CommandResult {
                 "Return documentation of commands, of all if none are given.",
             ),
             ("GETKEYS <full-command>", "Return the keys from a full command."),
+            (
+                "GETKEYSANDFLAGS <full-command>",
+                "Return the keys and the access flags from a full command.",
+            ),
             (
                 "INFO [<command-name> ...]",
                 "Return details about commands, of all if none are given.",
@@ -112,9 +124,7 @@ fn list(call: &mut Call<'_>) -> CommandResult {
             match call.args.at(3).to_ascii_lowercase().as_slice() {
                 b"module" => Box::new(|_| false),
                 b"aclcat" => Box::new(move |id| {
-                    categories(table().row(id))
-                        .iter()
-                        .any(|category| category.as_bytes()[1..] == value)
+                    categories(id).iter().any(|category| category.as_bytes()[1..] == value)
                 }),
                 b"pattern" => {
                     Box::new(move |id| glob::matches(&value, table().full_name(id).as_bytes()))
@@ -134,32 +144,46 @@ fn list(call: &mut Call<'_>) -> CommandResult {
 
 fn getkeys(call: &mut Call<'_>) -> CommandResult {
     let args = call.args.from(2);
+    let keys = keys_asked_for(args)?;
+    call.reply.array(keys.len());
+    keys.into_iter().for_each(|(key, _)| call.reply.bulk(args.at(key)));
+    Ok(())
+}
+
+fn getkeysandflags(call: &mut Call<'_>) -> CommandResult {
+    let args = call.args.from(2);
+    let keys = keys_asked_for(args)?;
+    call.reply.array(keys.len());
+    for (key, used) in keys {
+        call.reply.array(2);
+        call.reply.bulk(args.at(key));
+        call.reply.set(used.names().count());
+        used.names().for_each(|name| call.reply.simple(name));
+    }
+    Ok(())
+}
+
+fn keys_asked_for(args: Args<'_>) -> Result<Vec<(usize, KeyUse)>, CommandError> {
     let id = table().resolve(args);
     if id == CommandId::UNKNOWN {
         return Err(CommandError::Text("ERR Invalid command specified"));
     }
     let row = table().row(id);
+    if !has_keys(row) {
+        return Err(CommandError::Text("ERR The command has no key arguments"));
+    }
     if !row.takes(args.len()) {
         return Err(CommandError::Text("ERR Invalid number of arguments specified for command"));
     }
-    if row.keys.first == 0 && !is_movable(row) {
-        return Err(CommandError::Text("ERR The command has no key arguments"));
-    }
-    let keys = keys(row, args)
-        .filter(|keys| !keys.is_empty())
-        .ok_or(CommandError::Text("ERR Invalid arguments specified for command"))?;
-    call.reply.array(keys.len());
-    keys.into_iter().for_each(|key| call.reply.bulk(args.at(key)));
-    Ok(())
+    let keys = key_uses(row, args).filter(|keys| !keys.is_empty());
+    keys.ok_or(CommandError::Text("ERR Invalid arguments specified for command"))
 }
 
 /// The indexes of a command's keys; nothing if it never has any, or if their number makes no sense.
 pub(in crate::store) fn keys(row: &Command, args: Args<'_>) -> Option<Vec<usize>> {
     if let Some(count_at) = key_count_index(row) {
-        let count = leading_number(args.get(count_at)?);
         let step = if row.name == "msetex" { 2 } else { 1 };
-        let last = count_at.checked_add(count * step).filter(|last| *last < args.len())?;
-        return Some((count_at + 1..=last).step_by(step).collect());
+        return counted_keys(args, count_at, step);
     }
     if matches!(row.name, "xread" | "xreadgroup") {
         let (first, count) = super::stream_read::stream_keys(args)?;
@@ -174,8 +198,27 @@ pub(in crate::store) fn keys(row: &Command, args: Args<'_>) -> Option<Vec<usize>
 }
 
 /// Whether the arguments say where the keys are.
-fn is_movable(row: &Command) -> bool {
-    key_count_index(row).is_some() || matches!(row.name, "xread" | "xreadgroup")
+pub(super) fn is_movable(row: &Command) -> bool {
+    const OTHERS: &[&str] = &[
+        "xread",
+        "xreadgroup",
+        "zunionstore",
+        "zinterstore",
+        "zdiffstore",
+        "sort",
+        "sort_ro",
+        "migrate",
+        "georadius",
+        "georadiusbymember",
+    ];
+    key_count_index(row).is_some() || OTHERS.contains(&row.name)
+}
+
+/// The keys behind their count in argument `count_at`, every `step`-th argument.
+pub(super) fn counted_keys(args: Args<'_>, count_at: usize, step: usize) -> Option<Vec<usize>> {
+    let count = leading_number(args.get(count_at)?);
+    let last = count_at.checked_add(count * step).filter(|last| *last < args.len())?;
+    Some((count_at + 1..=last).step_by(step).collect())
 }
 
 /// What C's `atoi` reads; Redis looks for keys before it checks the number.
@@ -187,7 +230,7 @@ fn leading_number(text: &[u8]) -> usize {
 }
 
 /// Where commands whose keys are counted by an argument have that count.
-fn key_count_index(row: &Command) -> Option<usize> {
+pub(super) fn key_count_index(row: &Command) -> Option<usize> {
     match row.name {
         "msetex" | "sunioncard" | "sdiffcard" | "lmpop" | "zmpop" | "sintercard" | "zintercard"
         | "zunion" | "zinter" | "zdiff" => Some(1),
@@ -225,7 +268,7 @@ fn detail(reply: &mut Reply<'_>, id: CommandId) {
     reply.integer(i64::from(row.keys.first));
     reply.integer(i64::from(row.keys.last));
     reply.integer(i64::from(row.keys.step));
-    let categories = categories(row);
+    let categories = categories(id);
     reply.set(categories.len());
     categories.iter().for_each(|category| reply.simple(category));
     reply.set(0);
@@ -273,37 +316,48 @@ fn key_specification(reply: &mut Reply<'_>, row: &Command) {
     reply.integer(0);
 }
 
+/// Commands that Redis calls dangerous although they aren't for administrators.
+const DANGEROUS: &[&str] = &[
+    "flushall", "flushdb", "info", "keys", "migrate", "restore", "role", "sort", "sort_ro",
+    "swapdb",
+];
+
 /// Access categories as Redis names them, derived from flags and group.
-fn categories(row: &Command) -> Vec<&'static str> {
+pub(in crate::store) fn categories(id: CommandId) -> Vec<&'static str> {
+    let row = table().row(id);
     let group = match row.group {
-        "string" => "@string",
-        "list" => "@list",
-        "set" => "@set",
-        "hash" => "@hash",
-        "sorted-set" | "sorted_set" => "@sortedset",
-        "generic" => "@keyspace",
-        "connection" => "@connection",
-        "transactions" => "@transaction",
-        "pubsub" => "@pubsub",
-        _ => "@slow",
+        "string" => Some("@string"),
+        "list" => Some("@list"),
+        "set" => Some("@set"),
+        "hash" => Some("@hash"),
+        "sorted-set" | "sorted_set" => Some("@sortedset"),
+        "bitmap" => Some("@bitmap"),
+        "hyperloglog" => Some("@hyperloglog"),
+        "geo" => Some("@geo"),
+        "stream" => Some("@stream"),
+        "generic" if row.name == "wait" => Some("@connection"),
+        "generic" => Some("@keyspace"),
+        "connection" => Some("@connection"),
+        "transactions" => Some("@transaction"),
+        "pubsub" => Some("@pubsub"),
+        "scripting" => Some("@scripting"),
+        "server" if matches!(row.name, "flushall" | "flushdb" | "swapdb" | "dbsize") => {
+            Some("@keyspace")
+        }
+        _ => None,
     };
     let speed = if row.flags.has(Flags::FAST) { "@fast" } else { "@slow" };
-    let mut all: Vec<&'static str> = [
-        (Flags::WRITE, "@write"),
-        (Flags::READONLY, "@read"),
-        (Flags::ADMIN, "@admin"),
-        (Flags::ADMIN, "@dangerous"),
-        (Flags::BLOCKING, "@blocking"),
-    ]
-    .into_iter()
-    .filter(|(flag, _)| row.flags.has(*flag))
-    .map(|(_, name)| name)
-    .collect();
-    all.push(speed);
-    if group != "@slow" {
-        all.push(group);
-    }
-    all
+    let top_level = table().is_top_level(id);
+    let dangerous = row.flags.has(Flags::ADMIN) || top_level && DANGEROUS.contains(&row.name);
+    let flags = [
+        (row.flags.has(Flags::WRITE), "@write"),
+        (row.flags.has(Flags::READONLY) && row.group != "scripting", "@read"),
+        (row.flags.has(Flags::ADMIN), "@admin"),
+        (dangerous, "@dangerous"),
+        (row.flags.has(Flags::BLOCKING), "@blocking"),
+    ];
+    let flags = flags.into_iter().filter(|(on, _)| *on).map(|(_, name)| name);
+    flags.chain([speed]).chain(group).collect()
 }
 
 fn document(reply: &mut Reply<'_>, id: CommandId) {

@@ -2,6 +2,7 @@
 //!
 //! Parsing, COMMAND, COMMAND DOCS, arity checks, access control and the reference are derived from these rows.
 
+mod acl;
 pub mod bitmap;
 mod blocking;
 pub mod client;
@@ -19,6 +20,7 @@ pub mod hash;
 mod hash_deadlines;
 mod info;
 pub(super) mod introspection;
+pub(super) mod key_use;
 pub mod keys;
 mod lcs;
 pub mod list;
@@ -55,6 +57,7 @@ use super::call::{Call, CommandResult};
 
 /// All rows by file; a new file of commands adds its line here.
 const GROUPS: &[&[Command]] = &[
+    acl::COMMANDS,
     bitmap::COMMANDS,
     blocking::COMMANDS,
     client::COMMANDS,

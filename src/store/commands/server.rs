@@ -6,21 +6,6 @@ const ANY_TIME: Flags = Flags::LOADING.and(Flags::STALE);
 
 /// This file's rows.
 pub const COMMANDS: &[Command] = &[
-    Command {
-        subcommands: &[
-            row("help", 2, ANY_TIME, "Lists the subcommands", "6.0.0", acl_usage),
-            row("users", 2, ANY_TIME, "Returns the names of all users", "6.0.0", acl_users),
-            row(
-                "whoami",
-                2,
-                ANY_TIME,
-                "Returns the name of this connection's user",
-                "6.0.0",
-                acl_whoami,
-            ),
-        ],
-        ..row("acl", -2, Flags(0), "A container for commands about users", "6.0.0", acl_usage)
-    },
     row("info", -1, ANY_TIME, "Returns figures about the server by section", "1.0.0", info::info),
     Command {
         subcommands: &[
@@ -75,26 +60,6 @@ fn role(call: &mut Call<'_>) -> CommandResult {
     call.reply.bulk(b"master");
     call.reply.integer(0);
     call.reply.array(0);
-    Ok(())
-}
-
-fn acl_whoami(call: &mut Call<'_>) -> CommandResult {
-    call.reply.bulk(b"default");
-    Ok(())
-}
-
-fn acl_users(call: &mut Call<'_>) -> CommandResult {
-    call.reply.array(1);
-    call.reply.bulk(b"default");
-    Ok(())
-}
-
-fn acl_usage(call: &mut Call<'_>) -> CommandResult {
-    let lines = [
-        ("USERS", "List the names of all users."),
-        ("WHOAMI", "Return the current connection's user."),
-    ];
-    help(&mut call.reply, "ACL", &lines);
     Ok(())
 }
 

@@ -144,6 +144,11 @@ impl Table {
         }
     }
 
+    /// Whether it isn't a subcommand.
+    pub fn is_top_level(&self, id: CommandId) -> bool {
+        self.rows[id.index()].parent.is_none()
+    }
+
     /// How many rows, subcommands included.
     pub fn len(&self) -> usize {
         self.rows.len()

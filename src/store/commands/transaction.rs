@@ -111,7 +111,9 @@ fn exec(call: &mut Call<'_>) -> CommandResult {
             now_ms: call.now_ms,
             reply: call.reply.reborrow(),
         };
-        if let Err(error) = invoke(&mut inner, queued.command) {
+        let Call { instance, session, args, now_ms, .. } = &mut inner;
+        let allowed = instance.check_queued(session, queued.command, *args, *now_ms);
+        if let Err(error) = allowed.and_then(|()| invoke(&mut inner, queued.command)) {
             inner.instance.statistics.count_error(error.line());
             call.reply.rewind(mark);
             call.reply.error(error.line());
