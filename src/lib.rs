@@ -27,6 +27,7 @@
 //! | [`proto`] | protocols as bytes and values: RESP, framing, control frames | sockets, clocks, stores |
 //! | [`ring`] | the kernel door: [`ring::Driver`], io_uring, the simulated network, timers, clocks | protocols, runtimes |
 //! | [`store`] | the keyspace and its commands; [`store::batch`] is the hot path | sockets, clocks, Lua |
+//! | [`persist`] | what is on disk, as bytes: whole RDB files | files, clocks |
 //! | [`net`] | outboxes, listening and dialling | protocols, runtimes |
 //! | [`lua`] | app VMs: events in, actions out | sockets, workers, the control thread |
 //! | [`runtime`] | what servers, clients, proxies and caches do on one worker | the control thread, the command line |
@@ -77,6 +78,7 @@ pub mod limits;
 pub mod log;
 pub mod lua;
 pub mod net;
+pub mod persist;
 pub mod proto;
 pub mod ring;
 pub mod runtime;

@@ -268,3 +268,6 @@ pub const BUSY_REPLY_THRESHOLD_MS: u32 = 5000;
 pub const FUNCTION_LOAD_MS: u32 = 500;
 /// Lines that scripts of one store wrote to the log and nobody took yet.
 pub const SCRIPT_LOGS_MAX: usize = 256;
+
+/// Bytes of one key with its value in an RDB file, as far as a reader waits for the rest of it: a value of 4 GB and some.
+pub const RDB_ITEM_BYTES_MAX: usize = 5 << 30;

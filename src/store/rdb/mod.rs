@@ -24,7 +24,7 @@ mod write;
 
 pub use input::{Input, Length};
 pub use output::{number as write_number, string as write_string};
-pub use read::{Builder, read_value};
+pub use read::{Builder, read_value, read_value_of};
 pub use write::{type_of, write_value};
 
 use super::value::{Value, ValueRef};

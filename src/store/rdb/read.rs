@@ -32,9 +32,18 @@ pub struct Builder<'a> {
     pub thresholds: &'a Thresholds,
 }
 
-/// A value with its type; an empty collection is refused.
+/// A value behind its type; an empty collection is refused.
 pub fn read_value(input: &mut Input<'_>, builder: &Builder<'_>) -> Result<Value, Damage> {
     let kind = input.byte()?;
+    read_value_of(kind, input, builder)
+}
+
+/// A value whose type has been read already.
+pub fn read_value_of(
+    kind: u8,
+    input: &mut Input<'_>,
+    builder: &Builder<'_>,
+) -> Result<Value, Damage> {
     let value = match kind {
         kind::STRING => Value::String(input.string()?.into_owned()),
         kind::LIST | kind::LIST_ZIPLIST | kind::LIST_ZIPLISTS | kind::LIST_LISTPACKS => {

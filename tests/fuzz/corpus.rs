@@ -1,0 +1,115 @@
+//! The seeds: whole, well-made inputs of every kind that the parsers know, the older ones as Redis wrote them. What once
+//! broke something is added here.
+
+use socketley::persist::rdb::{Version, Writer};
+use socketley::store::{Settings, SharedStore};
+
+/// Values as DUMP answers them, without version and sum, by hand or from redis-server 7.0.15 and 7.4.
+const VALUES: &[&str] = &[
+    "000568656c6c6f",
+    "00c30a40c802616261e0ba0101616201",
+    "00c26079feff",
+    "1204020b0b000000020000010101ff020b0b000000020002010301ff020b0b000000020004010501ff02090900000001000601ff",
+    "12020103616263020909000000010006 01ff",
+    "0b140400000003000000feffffff0100000070110100",
+    "0203c0010161 0162",
+    "140c0c00000002008161020501ff",
+    "10c31d2b152b00000006008166028176028167020c018168029478e00a000115ff",
+    "0402016ec0050166c3094050017676e04300017676",
+    "11c331391f390000000800816302842d696e6605816102010181620283322e35048164029702312e30e005000731652b33303018ff",
+    "050201630000 00000000f07f01620000000000000440",
+    "03030161 03312e35 0162 fe 0163 ff",
+    "0a16 16000000 13000000 0400 00 01 66 03 01 76 03 fe 9c 03 f3 ff",
+    "0d16 16000000 13000000 0400 00 01 66 03 01 76 03 fe 9c 03 f3 ff",
+    "0e01 16 16000000 13000000 0400 00 01 66 03 01 76 03 fe 9c 03 f3 ff",
+    "0c18 18000000 12000000 0400 00 01 61 03 f2 02 01 62 03 03312e35 ff",
+    "090d 02 01 61 01 01 31 00 01 62 01 00 32 ff",
+    "18 1027000000000000 02 00 01 61 01 31 02 01 62 01 32",
+    "16 02 00 01 61 01 31 4f11 01 62 01 32",
+    "19 1027000000000000 19 19000000 0600 8161 02 8131 02 00 01 8162 02 8132 02 f11127 03 ff",
+    "c8 02 02 01 61 01 62 01 01 61 1027000000000000",
+];
+
+/// Commands whose values are dumped for more seeds.
+const MADE: &[&[&str]] = &[
+    &[
+        "XADD k 1-1 f v g w",
+        "XADD k 2-1 f v g w",
+        "XGROUP CREATE k g 0",
+        "XREADGROUP GROUP g c STREAMS k >",
+        "XDEL k 1-1",
+    ],
+    &["HSET k f v g w", "HPEXPIREAT k 99999999999 FIELDS 1 f"],
+    &["ZADD k 1.5 a 2 b inf c", "ZPEXPIREAT k 99999999999 MEMBERS 1 a"],
+    &["SADD k 1 2 3", "SPEXPIREAT k 99999999999 MEMBERS 1 2"],
+    &["RPUSH k a b c 1 2 3"],
+];
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hex.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let pair = |pair: &[u8]| {
+        u8::from_str_radix(std::str::from_utf8(pair).expect("digits"), 16).expect("hexadecimal")
+    };
+    digits.chunks(2).map(pair).collect()
+}
+
+/// The store after commands, and a file of all its keys.
+fn made(commands: &[&str]) -> (Vec<u8>, Vec<u8>) {
+    let store = SharedStore::new(&Settings { now_ms: 1000, ..Settings::default() });
+    let mut session = store.session(1000);
+    let mut out = Vec::new();
+    for line in commands {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        store.call(&mut session, &words, 1000, &mut out);
+    }
+    out.clear();
+    store.call(&mut session, &[b"DUMP", b"k"], 1000, &mut out);
+    let start = out.iter().position(|byte| *byte == b'\n').expect("a header") + 1;
+    let value = out[start..out.len() - 12].to_vec();
+    let held = store.lock(1000);
+    let mut writer = Writer::new(Version::Redis74, &[("redis-ver", "7.4.0")]);
+    writer.database(0, 1, 0);
+    held.keyspace.databases()[0].table().iter().for_each(|entry| writer.entry(entry));
+    writer.finish();
+    (value, writer.take())
+}
+
+pub fn values() -> Vec<Vec<u8>> {
+    let written = VALUES.iter().map(|hex| bytes(hex));
+    written.chain(MADE.iter().map(|commands| made(commands).0)).collect()
+}
+
+pub fn files() -> Vec<Vec<u8>> {
+    let old = b"REDIS0003\xfe\x00\xfd\x0a\x00\x00\x00\x00\x01k\x01v\xff\0\0\0\0\0\0\0\0".to_vec();
+    let skipped = b"REDIS0012\xf4\x01\x02\x03\xf8\x07\xfc\x0a\0\0\0\0\0\0\0\x00\x01k\x01v\xff\0\0\0\0\0\0\0\0";
+    let made = MADE.iter().map(|commands| made(commands).1);
+    made.chain([old, skipped.to_vec()]).collect()
+}
+
+pub fn requests() -> Vec<Vec<u8>> {
+    let texts: &[&[u8]] = &[
+        b"*1\r\n$4\r\nPING\r\n",
+        b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n",
+        b"*0\r\n*-1\r\n\r\n*1\r\n$0\r\n\r\n",
+        b"PING\r\nSET k \"a \\x41\\n\" 'b'\r\nGET k\n",
+        b"*2\r\n$4\r\nECHO\r\n$20\r\n\r\n$5\r\n*3\r\n:1\r\n+OK\r\n\r\n\r\n",
+        b"%2\r\n+a\r\n:1\r\n+b\r\n*2\r\n,1.5\r\n#t\r\n",
+        b"~1\r\n_\r\n>2\r\n=7\r\ntxt:abc\r\n(123456789012345678901234567890\r\n",
+    ];
+    texts.iter().map(|text| text.to_vec()).collect()
+}
+
+pub fn blobs() -> Vec<Vec<u8>> {
+    let hex = [
+        "8161028162 02",
+        "0001 7f01 df ff 02 f1 1127 03 f4 0000000000000080 09",
+        "e04162",
+        "f0 05000000 6162636465 0a",
+    ];
+    let mut seeds: Vec<Vec<u8>> = hex.iter().map(|hex| bytes(hex)).collect();
+    let mut long = vec![0xe0, 0x81];
+    long.extend(vec![b'x'; 129]);
+    long.extend([0x01, 0x83]);
+    seeds.push(long);
+    seeds
+}
