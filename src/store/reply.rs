@@ -139,7 +139,11 @@ impl<'a> Reply<'a> {
             Some(integer) => return self.bulk_integer(integer),
             None => {}
         }
-        let text = format_double(value);
+        self.double_text(&format_double(value));
+    }
+
+    /// A double in a text of its own; a byte string in RESP2.
+    pub fn double_text(&mut self, text: &str) {
         if self.resp3 {
             self.out.push(b',');
             self.out.extend_from_slice(text.as_bytes());

@@ -187,9 +187,14 @@ fn written(row: &Command, args: Args<'_>) -> Vec<usize> {
         name if name.ends_with("store") || name == "bitop" => keys.truncate(1),
         _ => {}
     }
-    if row.name == "sort" {
-        let store = args.iter().position(|argument| argument.eq_ignore_ascii_case(b"store"));
-        keys = store.map(|at| at + 1).filter(|at| *at < args.len()).into_iter().collect();
+    if matches!(row.name, "sort" | "georadius" | "georadiusbymember") {
+        let names: [&[u8]; 2] = [b"store", b"storedist"];
+        let store = args
+            .iter()
+            .enumerate()
+            .filter(|(_, argument)| names.iter().any(|name| argument.eq_ignore_ascii_case(name)))
+            .last();
+        keys = store.map(|(at, _)| at + 1).filter(|at| *at < args.len()).into_iter().collect();
     }
     keys
 }

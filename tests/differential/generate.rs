@@ -18,7 +18,7 @@ const TEMPLATES: &[&str] = &[
     "MSET ({k} {v})+",
     "MSETNX ({k} {v})+",
     "MGET {k}+",
-    "APPEND {k} {v}",
+    "APPEND {w} {v}",
     "STRLEN {k}",
     "INCR {k}",
     "DECR {k}",
@@ -27,14 +27,14 @@ const TEMPLATES: &[&str] = &[
     "INCRBYFLOAT {k} {f}",
     "GETRANGE {k} {i} {i}",
     "SUBSTR {k} {i} {i}",
-    "SETRANGE {k} {o} {v}",
+    "SETRANGE {w} {o} {v}",
     "LCS {k} {k} [LEN|IDX] [MINMATCHLEN {c}] [WITHMATCHLEN]",
     // Bits
-    "SETBIT {k} {o} (0|1)",
+    "SETBIT {w} {o} (0|1)",
     "GETBIT {k} {o}",
     "BITCOUNT {k} [{i} {i} [BYTE|BIT]]",
     "BITPOS {k} (0|1) [{i} [{i} [BYTE|BIT]]]",
-    "BITOP (AND|OR|XOR|NOT) {k} {k}+",
+    "BITOP (AND|OR|XOR|NOT) {w} {w}+",
     // Keys
     "DEL {k}+",
     "UNLINK {k}+",
@@ -54,16 +54,15 @@ const TEMPLATES: &[&str] = &[
     "RENAMENX {k} {k}",
     "COPY {k} {k} [DB (0|1)] [REPLACE]",
     "MOVE {k} (0|1)",
-    "KEYS {p}",
+    "KEYS {pat}",
     "RANDOMKEY",
     "DBSIZE",
-    "SCAN 0 [MATCH {p}] [COUNT {c}] [TYPE (string|list|set|hash|zset)]",
+    "SCAN 0 [MATCH {pat}] [COUNT {c}] [TYPE (string|list|set|hash|zset)]",
     "OBJECT ENCODING {k}",
     "OBJECT REFCOUNT nokey",
     "SELECT (0|1)",
     "SWAPDB (0|1) (0|1)",
     "FLUSHDB [SYNC|ASYNC]",
-    "SORT {k} [BY nosort|BY w_*] [LIMIT {i} {c}] [GET #|GET w_*] [ASC|DESC] [ALPHA] [STORE {k}]",
     // Lists
     "LPUSH {l} {v}+",
     "RPUSH {l} {v}+",
@@ -102,7 +101,7 @@ const TEMPLATES: &[&str] = &[
     "SDIFFSTORE {s} {s}+",
     "SINTERCARD 1 {s} [LIMIT {c}]",
     "SINTERCARD 2 {s} {s} [LIMIT {c}]",
-    "SSCAN {s} 0 [MATCH {p}] [COUNT {c}]",
+    "SSCAN {s} 0 [MATCH {pat}] [COUNT {c}]",
     // Hashes
     "HSET {h} ({v} {v})+",
     "HSET {h} ({v} {n})+",
@@ -120,7 +119,7 @@ const TEMPLATES: &[&str] = &[
     "HINCRBY {h} {v} {n}",
     "HINCRBYFLOAT {h} {v} {f}",
     "HRANDFIELD {h} [{i} [WITHVALUES]]",
-    "HSCAN {h} 0 [MATCH {p}] [COUNT {c}]",
+    "HSCAN {h} 0 [MATCH {pat}] [COUNT {c}]",
     // Sorted sets
     "ZADD {z} [NX|XX|GT|LT] [CH] ({f} {v})+",
     "ZADD {z} ({f} {v})+",
@@ -159,7 +158,7 @@ const TEMPLATES: &[&str] = &[
     "ZDIFFSTORE {z} 2 {z} {z}",
     "ZINTERCARD 2 {z} {z} [LIMIT {c}]",
     "ZRANDMEMBER {z} [{i} [WITHSCORES]]",
-    "ZSCAN {z} 0 [MATCH {p}] [COUNT {c}]",
+    "ZSCAN {z} 0 [MATCH {pat}] [COUNT {c}]",
     // Streams
     "XADD {t} {new} {v} {v}",
     "XADD {t} {new} ({v} {v})+",
@@ -193,6 +192,34 @@ const TEMPLATES: &[&str] = &[
     "XINFO GROUPS {t}",
     "XINFO CONSUMERS {t} {g}",
     "XINFO (HELP|NOTHING {t})",
+    // HyperLogLogs
+    "PFADD {p} {v}+",
+    "PFADD {p} [{v}+]",
+    "PFCOUNT {p}",
+    "PFCOUNT {p}+",
+    "PFMERGE {p} [{p}+]",
+    "PFDEBUG (ENCODING|DECODE|TODENSE) {p}",
+    "PFDEBUG GETREG {p}",
+    "GET {p}",
+    "SETRANGE {p} (4|8|15) (0|1|z)",
+    // Positions
+    "GEOADD {e} [NX|XX] [CH] ({lon} {lat} {v})+",
+    "GEOADD {e} ({lon} {lat} {v})+",
+    "GEODIST {e} {v} {v} [M|KM|FT|MI]",
+    "GEOHASH {e} {v}+",
+    "GEOPOS {e} {v}+",
+    "GEOSEARCH {e} (FROMMEMBER {v}|FROMLONLAT {lon} {lat}) (BYRADIUS {len} {unit}|BYBOX {len} {len} {unit}) [ASC|DESC] [COUNT {c} [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]",
+    "GEOSEARCH {e} FROMLONLAT {lon} {lat} BYBOX {len} {len} {unit} [WITHDIST]",
+    "GEOSEARCHSTORE {e} {e} (FROMMEMBER {v}|FROMLONLAT {lon} {lat}) (BYRADIUS {len} {unit}|BYBOX {len} {len} {unit}) [ASC|DESC] [COUNT {c} [ANY]] [STOREDIST]",
+    "GEORADIUS {e} {lon} {lat} {len} {unit} [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT {c} [ANY]] [ASC|DESC] [STORE {e}|STOREDIST {e}]",
+    "GEORADIUS_RO {e} {lon} {lat} {len} {unit} [WITHDIST] [ASC|DESC]",
+    "GEORADIUSBYMEMBER {e} {v} {len} {unit} [WITHDIST] [COUNT {c} [ANY]] [ASC|DESC] [STORE {e}|STOREDIST {e}]",
+    "GEORADIUSBYMEMBER_RO {e} {v} {len} {unit} [WITHDIST] [ASC|DESC]",
+    // Sorting
+    "SORT {k} [BY nosort|BY w_*|BY h*->a] [LIMIT {i} {c}] [GET #|GET k*|GET h*->b] [ASC|DESC] [STORE {k}]",
+    "SORT {k} [LIMIT {i} {c}] [GET #|GET k*|GET h*->b] [ASC|DESC] [ALPHA] [STORE {k}]",
+    "SORT_RO (l0|s0|z0) [BY nosort|BY k*|BY h*->a] [GET #|GET k*] [ASC|DESC] ALPHA",
+    "SORT (l1|s1|z1) [BY k*|BY h*->a] [GET #] [ASC|DESC] [LIMIT {i} {c}]",
     // Connection and server
     "PING [{v}]",
     "ECHO {v}",
@@ -380,11 +407,13 @@ impl Generator {
 
     fn word(&mut self, kind: &[u8]) -> Vec<u8> {
         match kind {
-            b"k" => self.key(b"slhzkt"),
+            b"k" => self.key(b"slhzktpe"),
+            // No HyperLogLogs: Redis reads past the end of those that others changed.
+            b"w" => self.key(b"slhzkte"),
             // Members of these keys have the same score, so that ranges by name mean something.
             b"y" => self.key(kind),
-            b"l" | b"s" | b"h" | b"z" | b"t" => match self.below(30) {
-                0 => self.key(b"slhzkt"),
+            b"l" | b"s" | b"h" | b"z" | b"t" | b"p" | b"e" => match self.below(30) {
+                0 => self.key(b"slhzktpe"),
                 _ => self.key(kind),
             },
             b"v" => self.value(),
@@ -403,8 +432,12 @@ impl Generator {
             b"ms" => (1_000_000 + self.below(9_000_000)).to_string().into_bytes(),
             b"at" => (4_000_000_000 + self.below(1_000_000)).to_string().into_bytes(),
             b"atms" => (4_000_000_000_000 + self.below(1_000_000)).to_string().into_bytes(),
-            b"p" => self.choose(&[b"*", b"k?", b"[a-l]*", b"*1*", b"\\k*", b"[^k]*", b"nothing"]),
+            b"pat" => self.choose(&[b"*", b"k?", b"[a-l]*", b"*1*", b"\\k*", b"[^k]*", b"nothing"]),
             b"b" => self.choose(&[b"-inf", b"+inf", b"0", b"(1", b"2.5", b"-3", b"(7", b"10"]),
+            b"lon" => self.degrees(181),
+            b"lat" => self.degrees(86),
+            b"len" => (self.below(5_000) * [1, 10, 1_000][self.below(3)]).to_string().into_bytes(),
+            b"unit" => self.choose(&[b"m", b"km", b"FT", b"mi"]),
             b"new" => self.new_id(),
             b"id" => self.id(),
             b"end" => match self.below(4) {
@@ -430,6 +463,17 @@ impl Generator {
             0 => format!("{ms}-*"),
             1 => ms.to_string(),
             _ => format!("{ms}-{seq}"),
+        }
+        .into_bytes()
+    }
+
+    /// Now and then the same place, and out of bounds.
+    fn degrees(&mut self, limit: usize) -> Vec<u8> {
+        let whole = self.below(2 * limit) as i64 - limit as i64;
+        match self.below(4) {
+            0 => (whole / 20).to_string(),
+            1 => whole.to_string(),
+            _ => format!("{}.{}", whole / 10, self.below(1_000_000)),
         }
         .into_bytes()
     }

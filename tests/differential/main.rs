@@ -86,7 +86,7 @@ fn step(
     };
     match (command[0].as_slice(), mine.as_slice()) {
         (_, b"+QUEUED\r\n") => queued.push(command.to_vec()),
-        (b"EXEC" | b"DISCARD" | b"MULTI", _) => queued.clear(),
+        (b"EXEC", _) | (b"DISCARD" | b"MULTI", b"+OK\r\n") => queued.clear(),
         _ => {}
     }
     result

@@ -16,8 +16,11 @@ mod element_scan;
 mod expire;
 mod expire_time;
 mod function;
+mod geo;
+mod geo_search;
 pub mod hash;
 mod hash_deadlines;
+mod hyperloglog;
 mod info;
 pub(super) mod introspection;
 pub(super) mod key_use;
@@ -32,6 +35,7 @@ pub mod scripting;
 pub mod server;
 pub mod set;
 pub mod set_algebra;
+mod sort;
 pub mod sorted_set;
 pub mod sorted_set_algebra;
 pub mod sorted_set_range;
@@ -65,7 +69,10 @@ const GROUPS: &[&[Command]] = &[
     configuration::COMMANDS,
     connection::COMMANDS,
     dump::COMMANDS,
+    geo::COMMANDS,
+    geo_search::COMMANDS,
     hash::COMMANDS,
+    hyperloglog::COMMANDS,
     introspection::COMMANDS,
     keys::COMMANDS,
     list::COMMANDS,
@@ -78,6 +85,7 @@ const GROUPS: &[&[Command]] = &[
     server::COMMANDS,
     set::COMMANDS,
     set_algebra::COMMANDS,
+    sort::COMMANDS,
     sorted_set::COMMANDS,
     sorted_set_algebra::COMMANDS,
     sorted_set_range::COMMANDS,

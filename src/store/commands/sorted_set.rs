@@ -121,7 +121,8 @@ impl AddOptions {
     }
 }
 
-fn zadd(call: &mut Call<'_>) -> CommandResult {
+/// Also GEOADD's way in.
+pub(super) fn zadd(call: &mut Call<'_>) -> CommandResult {
     let (options, first) = AddOptions::parse(call.args)?;
     add(call, options, first)
 }
