@@ -174,6 +174,19 @@ impl Clients {
         Some((client.connection, client.session.as_ref().is_some_and(|session| session.resp3)))
     }
 
+    /// The row of a client by its number.
+    pub fn row_of(&self, id: u64) -> Option<u32> {
+        let is_it = |client: &Option<Client>| client.as_ref().is_some_and(|client| client.id == id);
+        self.rows.iter().position(is_it).map(|row| row as u32)
+    }
+
+    /// Whether the client of a row listens to channels.
+    pub fn listens(&self, row: u32) -> bool {
+        let client = self.rows.get(row as usize).and_then(Option::as_ref);
+        let session = client.and_then(|client| client.session.as_ref());
+        session.is_some_and(|session| session.state.has(super::session::State::SUBSCRIBED))
+    }
+
     /// Asks a connection's worker to do something.
     pub fn deliver(&mut self, delivery: Delivery) {
         // Whoever takes it doesn't hold the store.

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::Keyspace;
+use super::events::Classes;
 use super::eviction::Policy;
 use super::instance::Settings;
 use super::output_limits::OutputLimits;
@@ -57,6 +58,10 @@ pub struct Config {
     pub thresholds: Thresholds,
     /// Parameters without effect that were set.
     kept: BTreeMap<&'static str, Vec<u8>>,
+    /// Which events of keys are told, and how.
+    pub(super) notify: Classes,
+    /// Keys that are noted for clients that cache; 0: no limit.
+    pub tracking_keys_max: usize,
     /// How much may wait for clients that don't read.
     pub output_limits: OutputLimits,
 }
@@ -101,6 +106,8 @@ impl Config {
             acl_all_channels: false,
             thresholds: REDIS,
             kept: BTreeMap::new(),
+            notify: Classes::default(),
+            tracking_keys_max: 1_000_000,
             output_limits: OutputLimits::default(),
         }
     }
@@ -220,6 +227,15 @@ pub const PARAMETERS: &[Parameter] = &[
         }),
     },
     number!("maxmemory-samples", maxmemory_samples, 1..=64),
+    Parameter {
+        name: "notify-keyspace-events",
+        get: |config| config.notify.text(),
+        set: Some(|config, value| {
+            let refusal = "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.";
+            config.notify = Classes::parse(value).ok_or(refusal)?;
+            Ok(())
+        }),
+    },
     Parameter { name: "port", get: |config| config.port.to_string().into_bytes(), set: None },
     fixed!("proto-max-bulk-len", RESP_BULK_BYTES_MAX),
     Parameter {
@@ -236,6 +252,7 @@ pub const PARAMETERS: &[Parameter] = &[
     number!("slowlog-log-slower-than", slowlog_slower_than_us, -1..=i64::MAX),
     number!("slowlog-max-len", slowlog_len, SMALL),
     number!("timeout", timeout_s, SMALL),
+    number!("tracking-table-max-keys", tracking_keys_max, COUNT),
     number!("zset-max-listpack-entries", thresholds.sorted_set_entries, COUNT),
     memory!("zset-max-listpack-value", thresholds.sorted_set_value_bytes),
     number!("zset-max-ziplist-entries", thresholds.sorted_set_entries, COUNT),

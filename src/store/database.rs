@@ -29,6 +29,8 @@ pub struct Database {
     pub(super) deadlines: Deadlines,
     /// The keys that somebody waits for.
     pub(super) waited: Waited,
+    /// The keys that have expired, while somebody wants to know; taken after each command.
+    pub(super) lost: Option<Vec<Vec<u8>>>,
     /// What is noted in entries when they are used.
     pub access: AccessClock,
     /// About what is in `garbage`.
@@ -54,6 +56,7 @@ impl Database {
             statistics: Statistics::default(),
             deadlines: Deadlines::default(),
             waited: Waited::default(),
+            lost: None,
             access: AccessClock::new(seed),
             garbage_bytes: 0,
         }
@@ -128,6 +131,9 @@ impl Database {
         self.statistics.expired += 1;
         let entry = self.table.remove_at(place);
         self.waited.touch(entry.view().key());
+        if let Some(lost) = &mut self.lost {
+            lost.push(entry.view().key().to_vec());
+        }
         self.discard(entry);
     }
 
@@ -426,10 +432,14 @@ impl Database {
 
     /// Removes expired keys, looking at about `budget` entries; true if there may be more to remove now.
     pub fn expire_step(&mut self, now_ms: u64, budget: usize) -> bool {
-        let Database { table, garbage, garbage_bytes, statistics, waited, deadlines, .. } = self;
+        let Database { table, garbage, garbage_bytes, statistics, waited, lost, deadlines, .. } =
+            self;
         let more = table.take_expired(now_ms, budget, |entry| {
             statistics.expired += 1;
             waited.touch(entry.view().key());
+            if let Some(lost) = lost {
+                lost.push(entry.view().key().to_vec());
+            }
             deadlines.change(entry.view().key(), earliest_of(entry.view().value()), NEVER);
             if entry.view().is_big() {
                 *garbage_bytes += entry.view().memory_bytes();

@@ -9,7 +9,7 @@ use super::commands::pubsub::while_listening;
 use super::commands::{Command, CommandId, Flags, table};
 use super::instance::{Attention, Instance};
 use super::session::State;
-use super::{Args, Reply, Session, Store, meter};
+use super::{Args, Reply, Session, Store, meter, monitor, observers};
 use crate::limits::RESP_REQUEST_BYTES_MAX;
 
 /// Argument bytes that the answer to an unknown command repeats.
@@ -291,7 +291,14 @@ pub(super) fn invoke(call: &mut Call<'_>, id: CommandId) -> CommandResult {
     let statistics = &mut call.instance.statistics;
     statistics.commands[id.index()].calls += 1;
     statistics.total_commands += 1;
+    let monitored = call.instance.attention.any(Attention::MONITORED);
+    if monitored && row.name != "exec" {
+        monitor::feed(call, row);
+    }
     let result = observe(call, row);
+    if monitored && row.name == "exec" {
+        monitor::feed(call, row);
+    }
     if result.is_err() {
         call.instance.statistics.commands[id.index()].failed += 1;
     }
@@ -300,6 +307,9 @@ pub(super) fn invoke(call: &mut Call<'_>, id: CommandId) -> CommandResult {
 
 /// Runs a command and tells those who look at keys what it wrote.
 pub(super) fn observe(call: &mut Call<'_>, row: &Command) -> CommandResult {
+    if call.instance.attention.any(Attention::OBSERVED) {
+        return observers::observe(call, row);
+    }
     let dirty = call.keyspace.dirty;
     let written = match call.instance.watches.is_empty() || !row.flags.has(Flags::WRITE) {
         true => None,

@@ -7,12 +7,15 @@ use super::acl::Acl;
 use super::blocked::Blocked;
 use super::clients::Clients;
 use super::config::Config;
+use super::events::Classes;
 use super::eviction::{Eviction, Policy};
 use super::hasher::Hasher;
 use super::meter::Meter;
+use super::monitor::Monitors;
 use super::pubsub::PubSub;
 use super::scripting::{MakeEngine, Scripting};
 use super::statistics::{Process, Statistics};
+use super::tracking::Tracking;
 use super::transaction::Watches;
 
 /// The Redis whose behaviour and replies these are; clients choose features by it.
@@ -46,6 +49,10 @@ pub struct Instance {
     pub blocked: Blocked,
     /// Who listens to which channels.
     pub pubsub: PubSub,
+    /// Who caches keys.
+    pub tracking: Tracking,
+    /// Who sees all commands.
+    pub(super) monitors: Monitors,
     /// CLIENT PAUSE.
     pub pause: Pause,
     /// What makes commands differ from ordinary ones; mostly empty.
@@ -74,6 +81,10 @@ impl Attention {
     pub const BLOCKED: Attention = Attention(1);
     /// CLIENT PAUSE is on.
     pub const PAUSED: Attention = Attention(1 << 1);
+    /// The keys that commands read and write are of interest to somebody.
+    pub const OBSERVED: Attention = Attention(1 << 2);
+    /// Somebody watches all commands.
+    pub const MONITORED: Attention = Attention(1 << 3);
     /// A script is suspended.
     pub const SCRIPT: Attention = Attention(1 << 8);
 
@@ -144,6 +155,8 @@ impl Instance {
             watches: Watches::default(),
             blocked: Blocked::default(),
             pubsub: PubSub::default(),
+            tracking: Tracking::default(),
+            monitors: Monitors::default(),
             pause: Pause::default(),
             attention: Attention::default(),
             process: Process::default(),
@@ -165,6 +178,8 @@ impl Instance {
         now_ms: u64,
     ) {
         self.watches.on_write(keyspace, &[(database, key.to_vec())], now_ms);
+        self.invalidate(key, 0);
+        self.notify(Classes::EVICTED, "evicted", database, key);
     }
 }
 

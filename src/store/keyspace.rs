@@ -100,6 +100,23 @@ impl Keyspace {
         self.databases.iter_mut().map(Database::flush).sum()
     }
 
+    /// Whether databases note which keys have expired.
+    pub(super) fn note_lost(&mut self, on: bool) {
+        for database in &mut self.databases {
+            database.lost = on.then(Vec::new);
+        }
+    }
+
+    /// The keys that have expired since the last time.
+    pub(super) fn take_lost(&mut self) -> Vec<(u8, Vec<u8>)> {
+        let mut all = Vec::new();
+        for (index, database) in (0..).zip(&mut self.databases) {
+            let lost = database.lost.iter_mut().flat_map(|lost| lost.drain(..));
+            all.extend(lost.map(|key| (index, key)));
+        }
+        all
+    }
+
     /// The next key that somebody waits for and that has changed.
     pub(super) fn take_ready(&mut self) -> Option<(u8, Vec<u8>)> {
         (0..)

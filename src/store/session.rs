@@ -71,6 +71,11 @@ impl State {
     /// It listens to channels.
     pub const SUBSCRIBED: State = State(1 << 11);
 
+    /// CLIENT TRACKING is on.
+    pub const TRACKING: State = State(1 << 12);
+    /// MONITOR.
+    pub const MONITOR: State = State(1 << 13);
+
     /// Both sets.
     pub const fn and(self, other: State) -> State {
         State(self.0 | other.0)

@@ -290,6 +290,12 @@ impl Held<'_> {
         self.abandon(session);
         if let Some(row) = session.row {
             self.instance.pubsub.forget(row);
+            self.instance.end_monitor(Some(row));
+        }
+        if session.state.has(super::session::State::TRACKING) {
+            self.instance.tracking.end(session.id);
+            let Store { keyspace, instance, .. } = &mut **self;
+            instance.look_for_observers(keyspace);
         }
         self.instance.clients.remove(session);
     }
@@ -304,6 +310,10 @@ impl Held<'_> {
         let mut steps = 0;
         while steps < EXPIRE_STEPS && self.keyspace.expire_step(now_ms, EXPIRE_BUDGET) {
             steps += 1;
+        }
+        if !self.instance.attention.is_empty() {
+            let Store { keyspace, instance, .. } = &mut **self;
+            instance.tell_lost(keyspace);
         }
         let full = !self.has_room(now_ms);
         let more = self.keyspace.idle_step() || steps == EXPIRE_STEPS || full;

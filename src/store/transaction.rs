@@ -130,7 +130,9 @@ impl Watches {
         }
         let mut keys: Vec<Vec<u8>> =
             written(row, args).into_iter().map(|index| args.at(index).to_vec()).collect();
-        if row.name.ends_with("mpop") {
+        if row.name.ends_with("mpop")
+            || matches!(row.name, "blpop" | "brpop" | "bzpopmin" | "bzpopmax")
+        {
             keys.retain(|key| exists(keyspace, database, key, now_ms));
             keys.truncate(1);
         }
@@ -178,7 +180,7 @@ fn exists(keyspace: &mut Keyspace, database: u8, key: &[u8], now_ms: u64) -> boo
 }
 
 /// The indexes of the keys that a command writes, of those that it has.
-fn written(row: &Command, args: Args<'_>) -> Vec<usize> {
+pub(super) fn written(row: &Command, args: Args<'_>) -> Vec<usize> {
     let mut keys = keys(row, args).unwrap_or_default();
     match row.name {
         // As in Redis, what happens to groups isn't a change of the key.

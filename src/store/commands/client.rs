@@ -1,6 +1,6 @@
 //! CLIENT: names, the list of clients, ending them, and what a client wants to be answered.
 
-use super::{Call, Command, CommandResult, Flags, Keys, client_wait, help, table};
+use super::{Call, Command, CommandResult, Flags, Keys, client_wait, help, table, tracking};
 use crate::proto::resp::strict_integer;
 use crate::store::clients::{Client, Delivery};
 use crate::store::instance::Instance;
@@ -25,10 +25,10 @@ pub const COMMANDS: &[Command] = &[Command {
             3,
             "Tells tracking whether to note the next command's keys",
             "6.0.0",
-            caching,
+            tracking::caching,
         ),
         row("getname", 2, "Returns the connection's name", "2.6.9", getname),
-        row("getredir", 2, "Returns whom tracking's messages go to", "6.0.0", getredir),
+        row("getredir", 2, "Returns whom tracking's messages go to", "6.0.0", tracking::getredir),
         row("help", 2, "Lists the subcommands", "5.0.0", usage),
         row("id", 2, "Returns the connection's number", "5.0.0", id),
         row("info", 2, "Describes the connection", "6.2.0", info),
@@ -50,11 +50,18 @@ pub const COMMANDS: &[Command] = &[Command {
         row("setinfo", 4, "Notes the client library's name or version", "7.2.0", setinfo),
         row("setname", 3, "Names the connection", "2.6.9", setname),
         row(
+            "tracking",
+            -3,
+            "Tells of changes of keys that the connection has read",
+            "6.0.0",
+            tracking::tracking,
+        ),
+        row(
             "trackinginfo",
             2,
             "Returns how tracking works for this connection",
             "6.2.0",
-            trackinginfo,
+            tracking::trackinginfo,
         ),
         Command {
             flags: FLAGS.and(Flags::ADMIN),
@@ -83,6 +90,10 @@ fn usage(call: &mut Call<'_>) -> CommandResult {
         &mut call.reply,
         "CLIENT",
         &[
+            (
+                "CACHING (YES|NO)",
+                "Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
+            ),
             ("GETNAME", "Return the name of the current connection."),
             ("GETREDIR", "Return the client ID that tracking's messages go to."),
             ("ID", "Return the ID of the current connection."),
@@ -102,6 +113,10 @@ fn usage(call: &mut Call<'_>) -> CommandResult {
             ("REPLY (ON|OFF|SKIP)", "Control the replies sent to the current connection."),
             ("SETINFO (LIB-NAME|LIB-VER) <value>", "Set the client library's name or version."),
             ("SETNAME <name>", "Assign the name <name> to the current connection."),
+            (
+                "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]] [OPTIN] [OPTOUT] [NOLOOP]",
+                "Control server assisted client side caching.",
+            ),
             ("TRACKINGINFO", "Report the tracking status of the current connection."),
             ("UNBLOCK <clientid> [TIMEOUT|ERROR]", "Unblock the specified blocked client."),
             ("UNPAUSE", "Stop the current client pause, resuming traffic."),
@@ -166,31 +181,6 @@ fn changed(call: &mut Call<'_>) -> CommandResult {
 fn id(call: &mut Call<'_>) -> CommandResult {
     call.reply.integer(call.session.id as i64);
     Ok(())
-}
-
-/// Nobody tracks here, so there is nobody to redirect to.
-fn getredir(call: &mut Call<'_>) -> CommandResult {
-    call.reply.integer(-1);
-    Ok(())
-}
-
-fn trackinginfo(call: &mut Call<'_>) -> CommandResult {
-    let reply = &mut call.reply;
-    reply.map(3);
-    reply.bulk(b"flags");
-    reply.set(1);
-    reply.bulk(b"off");
-    reply.bulk(b"redirect");
-    reply.integer(-1);
-    reply.bulk(b"prefixes");
-    reply.array(0);
-    Ok(())
-}
-
-fn caching(_: &mut Call<'_>) -> CommandResult {
-    Err(CommandError::Text(
-        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled",
-    ))
 }
 
 fn no_evict(call: &mut Call<'_>) -> CommandResult {
@@ -304,8 +294,10 @@ fn describe(client: &Client, now_ms: u64) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let seconds = |since: u64| now_ms.saturating_sub(since) / 1000;
     let mut flags = String::new();
-    if session.state.has(State::SUBSCRIBED) {
-        flags.push('P');
+    for (state, flag) in [(State::MONITOR, 'O'), (State::SUBSCRIBED, 'P'), (State::TRACKING, 't')] {
+        if session.state.has(state) {
+            flags.push(flag);
+        }
     }
     if session.wait.is_some() {
         flags.push('b');

@@ -94,6 +94,7 @@ fn set(call: &mut Call<'_>) -> CommandResult {
         call.instance.acl.set_password(config.password.as_deref());
     }
     call.instance.config = config;
+    call.instance.look_for_observers(call.keyspace);
     call.reply.ok();
     Ok(())
 }

@@ -197,6 +197,8 @@ fn greet(reply: &mut Reply<'_>, session: &Session) {
 fn reset(call: &mut Call<'_>) -> CommandResult {
     call.instance.watches.unwatch(&mut call.session.watched);
     super::pubsub::forget(call);
+    super::tracking::end(call);
+    call.instance.end_monitor(call.session.row);
     let (id, row, may_write) = (call.session.id, call.session.row, call.session.may_write);
     *call.session = Session { row, may_write, ..Session::new(id) };
     call.instance.acl.begin(call.session);

@@ -52,6 +52,7 @@ mod table;
 #[cfg(test)]
 pub mod testing;
 mod throttle;
+mod tracking;
 mod transaction;
 
 pub use table::{CommandId, Table, table};

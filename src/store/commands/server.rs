@@ -1,6 +1,8 @@
 //! Commands about the server that need no file of their own: TIME, ROLE, INFO, and what tools ask at first.
 
 use super::{Call, Command, CommandResult, Flags, Keys, help, info};
+use crate::store::CommandError;
+use crate::store::session::State;
 
 const ANY_TIME: Flags = Flags::LOADING.and(Flags::STALE);
 
@@ -21,6 +23,14 @@ pub const COMMANDS: &[Command] = &[
             module_usage,
         )
     },
+    row(
+        "monitor",
+        1,
+        Flags::ADMIN.and(Flags::NOSCRIPT).and(ANY_TIME),
+        "Shows all commands that are executed",
+        "1.0.0",
+        monitor,
+    ),
     row("role", 1, ANY_TIME.and(Flags::FAST), "Returns the replication role", "2.8.12", role),
     row("time", 1, ANY_TIME.and(Flags::FAST), "Returns the server's time", "2.6.0", time),
 ];
@@ -60,6 +70,17 @@ fn role(call: &mut Call<'_>) -> CommandResult {
     call.reply.bulk(b"master");
     call.reply.integer(0);
     call.reply.array(0);
+    Ok(())
+}
+
+fn monitor(call: &mut Call<'_>) -> CommandResult {
+    let Some(row) = call.session.row else {
+        return Err(CommandError::Text("ERR only a connection can monitor"));
+    };
+    call.instance.start_monitor(row);
+    call.session.state.set(State::MONITOR, true);
+    call.instance.clients.update(call.session);
+    call.reply.ok();
     Ok(())
 }
 

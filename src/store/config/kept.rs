@@ -183,7 +183,6 @@ pub const KEPT: &[Kept] = &[
     kept("tcp-backlog", "4096", Fixed),
     kept("tcp-keepalive", "300", Only(FIXED_LIMIT)),
     kept("tls-port", "0", Fixed),
-    kept("tracking-table-max-keys", "1000000", Integer(0, i64::MAX)),
     kept("unixsocket", "", Fixed),
     kept("unixsocketperm", "0", Fixed),
 ];

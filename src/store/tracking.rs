@@ -1,0 +1,214 @@
+//! Client-side caching: which clients have read which keys, and telling them when those change.
+//!
+//! The table of keys is bounded by `tracking-table-max-keys`: beyond it some key's clients are told that it changed,
+//! which costs them a read. As in Redis, keys of different databases with the same name are the same here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::call::Call;
+use super::clients::Delivery;
+use super::commands::introspection::keys;
+use super::commands::{Command, Flags};
+use super::instance::Instance;
+use super::session::State;
+use super::{Reply, meter};
+
+/// The channel by which clients that speak RESP2 are told through another connection.
+const CHANNEL: &[u8] = b"__redis__:invalidate";
+
+/// Which reads are noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// All.
+    Default,
+    /// After CLIENT CACHING YES.
+    OptIn,
+    /// But after CLIENT CACHING NO.
+    OptOut,
+    /// None: keys are told by their prefixes.
+    Broadcast,
+}
+
+/// How one client tracks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracker {
+    /// Its row in the list of clients.
+    pub row: u32,
+    /// Which reads are noted.
+    pub mode: Mode,
+    /// It isn't told of its own writes.
+    pub no_loop: bool,
+    /// The client that is told instead.
+    pub redirect: Option<u64>,
+    /// Broadcast: of keys that start with one of these; empty: of all.
+    pub prefixes: BTreeSet<Vec<u8>>,
+    /// CLIENT CACHING was called for the next command.
+    pub caching: bool,
+    /// The client that is told instead has gone.
+    pub broken: bool,
+}
+
+/// All clients that track, by their numbers, and what they have read.
+#[derive(Default)]
+pub struct Tracking {
+    trackers: BTreeMap<u64, Tracker>,
+    readers: BTreeMap<Vec<u8>, BTreeSet<u64>>,
+}
+
+impl Tracking {
+    /// Whether nobody tracks.
+    pub fn is_empty(&self) -> bool {
+        self.trackers.is_empty()
+    }
+
+    /// How many clients track.
+    pub fn len(&self) -> usize {
+        self.trackers.len()
+    }
+
+    /// How many keys are noted.
+    pub fn key_count(&self) -> usize {
+        self.readers.len()
+    }
+
+    /// How a client tracks.
+    pub fn of(&mut self, client: u64) -> Option<&mut Tracker> {
+        self.trackers.get_mut(&client)
+    }
+
+    /// A client tracks from now on, or in another way.
+    pub fn start(&mut self, client: u64, tracker: Tracker) {
+        self.trackers.insert(client, tracker);
+    }
+
+    /// A client doesn't track any more. What it has read is forgotten when it changes.
+    pub fn end(&mut self, client: u64) {
+        self.trackers.remove(&client);
+        if self.trackers.is_empty() {
+            self.readers.clear();
+        }
+    }
+}
+
+/// After a command of a client that tracks: notes what it has read.
+pub(super) fn after_command(call: &mut Call<'_>, row: &Command) {
+    let id = call.session.id;
+    let in_transaction = call.session.state.has(State::NO_WAIT);
+    let Some(tracker) = call.instance.tracking.trackers.get_mut(&id) else { return };
+    let notes = match tracker.mode {
+        Mode::Default => true,
+        Mode::OptIn => tracker.caching,
+        Mode::OptOut => !tracker.caching,
+        Mode::Broadcast => false,
+    };
+    if !in_transaction && !matches!(row.name, "caching" | "multi") {
+        tracker.caching = false;
+    }
+    if !notes || !row.flags.has(Flags::READONLY) {
+        return;
+    }
+    for index in keys(row, call.args).unwrap_or_default() {
+        let readers = &mut call.instance.tracking.readers;
+        readers.entry(call.args.at(index).to_vec()).or_default().insert(id);
+    }
+    let keys_max = call.instance.config.tracking_keys_max;
+    while keys_max > 0 && call.instance.tracking.readers.len() > keys_max {
+        let Some((key, _)) = call.instance.tracking.readers.first_key_value() else { break };
+        let key = key.clone();
+        call.instance.invalidate_readers(&key, 0);
+    }
+}
+
+impl Instance {
+    /// A key has changed because of a client's command (0: nobody's).
+    pub(super) fn invalidate(&mut self, key: &[u8], by: u64) {
+        if self.tracking.is_empty() {
+            return;
+        }
+        self.invalidate_readers(key, by);
+        let told: Vec<u64> = self
+            .tracking
+            .trackers
+            .iter()
+            .filter(|(id, tracker)| {
+                let fits = || tracker.prefixes.iter().any(|prefix| key.starts_with(prefix));
+                tracker.mode == Mode::Broadcast
+                    && !(tracker.no_loop && **id == by)
+                    && (tracker.prefixes.is_empty() || fits())
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        told.into_iter().for_each(|id| self.tell(id, Some(key)));
+    }
+
+    fn invalidate_readers(&mut self, key: &[u8], by: u64) {
+        for id in self.tracking.readers.remove(key).unwrap_or_default() {
+            let Some(tracker) = self.tracking.trackers.get(&id) else { continue };
+            if tracker.mode != Mode::Broadcast && !(tracker.no_loop && id == by) {
+                self.tell(id, Some(key));
+            }
+        }
+    }
+
+    /// All keys may have changed.
+    pub(super) fn invalidate_all(&mut self) {
+        self.tracking.readers.clear();
+        let all: Vec<u64> = self.tracking.trackers.keys().copied().collect();
+        all.into_iter().for_each(|id| self.tell(id, None));
+    }
+
+    /// Tells a client, or the one in its place, of a key (none: of all).
+    fn tell(&mut self, id: u64, key: Option<&[u8]>) {
+        let Some(tracker) = self.tracking.trackers.get_mut(&id) else { return };
+        let mut target = Some(tracker.row);
+        if let Some(redirect) = tracker.redirect {
+            target = self.clients.row_of(redirect);
+            if target.is_none() && !std::mem::replace(&mut tracker.broken, true) {
+                let row = tracker.row;
+                self.push_to(row, |reply| {
+                    reply.push(1);
+                    reply.bulk(b"tracking-redir-broken");
+                });
+            }
+        }
+        let redirected = self.tracking.trackers.get(&id).is_some_and(|it| it.redirect.is_some());
+        let Some(target) = target else { return };
+        let listens = self.clients.listens(target);
+        self.push_to(target, |reply| {
+            if reply.is_resp3() {
+                reply.push(2);
+                reply.bulk(b"invalidate");
+            } else if redirected && listens {
+                reply.push(3);
+                reply.bulk(b"message");
+                reply.bulk(CHANNEL);
+            } else {
+                return;
+            }
+            match key {
+                Some(key) => {
+                    reply.array(1);
+                    reply.bulk(key);
+                }
+                None => reply.null_array(),
+            }
+        });
+    }
+
+    /// Delivers what `write` writes to a client, in its protocol version; a message to RESP2 is a message, or nothing.
+    fn push_to(&mut self, row: u32, write: impl FnOnce(&mut Reply<'_>)) {
+        let Some((connection, resp3)) = self.clients.address(row) else { return };
+        let bytes: Arc<[u8]> = meter::outside(|| {
+            let mut out = Vec::new();
+            write(&mut Reply::new(&mut out, resp3));
+            out.into()
+        });
+        if !bytes.is_empty() {
+            self.clients.deliver(Delivery::Push { connection, bytes });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
