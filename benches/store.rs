@@ -1,6 +1,7 @@
 //! The keyspace by itself: nanoseconds per GET and SET, one at a time and in groups of 32 with prefetching as a batch
 //! does it, bytes per key, and the longest insert while growing.
 //!
+//! `cargo bench --bench store -- growth` proves that no insert takes a millisecond while growing to 10,000,000 keys.
 //! `cargo bench --bench store` for 100,000 and 1,000,000 keys; `cargo bench --bench store -- 10000000` for other numbers.
 //! Keys have 16 bytes, values 64, in random order; hashing and writing RESP replies are included. Figures are the thread's
 //! CPU time, medians of 5 rounds; only the inserts are timed one by one with the wall clock, so that the longest ones are
@@ -32,6 +33,9 @@ type Key = [u8; KEY_BYTES];
 fn main() {
     let numbers = std::env::args().skip(1).filter_map(|argument| argument.parse().ok());
     let mut counts: Vec<usize> = numbers.collect();
+    if std::env::args().any(|argument| argument == "growth") {
+        return prove_growth(counts.pop().unwrap_or(10_000_000));
+    }
     if counts.is_empty() {
         counts = vec![100_000, 1_000_000];
     }
@@ -40,6 +44,30 @@ fn main() {
         "keys", "get", "set", "get b32", "set b32", "miss b32", "B/key"
     );
     counts.into_iter().for_each(measure);
+}
+
+/// No insert may take longer, however large the table is.
+const INSERT_MAX_US: f64 = 1000.0;
+const GROWTHS: usize = 3;
+
+/// The longest insert while growing to `count` keys. The table grows the same way each time, so each insert's least time
+/// of several growths is its own: what interrupts it, it meets elsewhere the next time.
+fn prove_growth(count: usize) {
+    let keys: Vec<Key> = (0..count).map(key).collect();
+    let mut least: Vec<u64> = vec![u64::MAX; count];
+    for _ in 0..GROWTHS {
+        let mut keyspace = Keyspace::new(Hasher::seeded(1), 1);
+        for (least, time) in least.iter_mut().zip(fill(&mut keyspace, &keys)) {
+            *least = (*least).min(time);
+        }
+    }
+    least.sort_unstable();
+    let at = |share: f64| least[((count - 1) as f64 * share) as usize] as f64 / 1000.0;
+    let (usual, rare, longest) = (at(0.5), at(0.9999), at(1.0));
+    println!(
+        "{count:>10} inserts, least of {GROWTHS}: us p50 {usual:.2} p99.99 {rare:.1} max {longest:.1}"
+    );
+    assert!(longest < INSERT_MAX_US, "an insert took {longest} us");
 }
 
 fn measure(count: usize) {

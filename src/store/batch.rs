@@ -267,7 +267,7 @@ impl Batch {
         }
     }
 
-    /// The same two steps inside the big sets and hashes that the group's commands look into. A collection is found once
+    /// The same two steps inside the big sets, hashes and sorted sets that the group's commands look into. A collection is found once
     /// for a run of commands on the same key; the keys' entries are on their way already.
     fn prefetch_members(
         &self,
@@ -316,6 +316,7 @@ impl Batch {
         match keys.find(key, request.hash)?.value() {
             ValueRef::Set(set) => set.table(),
             ValueRef::Hash(hash) => hash.table(),
+            ValueRef::SortedSet(set) => set.table(),
             _ => None,
         }
     }

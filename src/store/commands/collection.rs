@@ -2,7 +2,7 @@
 //! numbers and ranges in arguments, elements in replies.
 
 use super::{Command, Flags, Keys};
-use crate::limits::RANDOM_REPEATS_MAX;
+use crate::limits::{RANDOM_REPEATS_MAX, STORE_PREFETCH_COMMANDS};
 use crate::store::call::{Call, CommandError, CommandResult};
 use crate::store::database::Database;
 use crate::store::element::Element;
@@ -86,6 +86,34 @@ pub fn wrote(call: &mut Call<'_>, changes: usize, empty: bool) {
     if empty {
         let key = call.args.at(1);
         call.keyspace.database(call.session.database).remove_if_empty(key, call.hash);
+    }
+}
+
+/// Runs `each` for every `step`-th of `words`, which are keys, with its index and hash. In groups: the buckets of a group
+/// are asked for first, then its entries, then `each` runs, so that a command of many keys waits for memory about once a
+/// group and not twice a key.
+#[inline]
+pub fn for_each_key(
+    database: &mut Database,
+    words: Args<'_>,
+    step: usize,
+    mut each: impl FnMut(&mut Database, usize, u64),
+) {
+    let hasher = database.table().hasher();
+    let mut hashes = [0; STORE_PREFETCH_COMMANDS];
+    for start in (0..words.len()).step_by(step * STORE_PREFETCH_COMMANDS) {
+        let end = words.len().min(start + step * STORE_PREFETCH_COMMANDS);
+        let indexes = (start..end).step_by(step);
+        for (hash, index) in hashes.iter_mut().zip(indexes.clone()) {
+            *hash = hasher.hash(words.at(index));
+            database.table().prefetch_bucket(*hash);
+        }
+        for hash in &hashes[..indexes.len()] {
+            database.table().prefetch_entry(*hash);
+        }
+        for (index, hash) in indexes.zip(hashes) {
+            each(database, index, hash);
+        }
     }
 }
 

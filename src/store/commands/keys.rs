@@ -1,6 +1,8 @@
 //! Commands on keys of any type and on whole databases. Expiry is in `expire.rs`, OBJECT in `object.rs`.
 
-use super::collection::{READ, READ_FAST, REMOVE, REMOVE_FAST, Run, WRITE, WRITE_FAST, is, row};
+use super::collection::{
+    READ, READ_FAST, REMOVE, REMOVE_FAST, Run, WRITE, WRITE_FAST, for_each_key, is, row,
+};
 use super::element_scan::Scan;
 use super::{Call, Command, CommandResult, Flags, Keys, collection, expire, object};
 use crate::limits::DATABASES;
@@ -74,12 +76,13 @@ fn exists(call: &mut Call<'_>) -> CommandResult {
 /// For how many of the arguments `test` holds.
 fn count(call: &mut Call<'_>, mut test: impl FnMut(&mut Database, &[u8], u64, u64) -> bool) -> u64 {
     let Call { keyspace, session, args, hash, now_ms, .. } = call;
-    let hasher = keyspace.hasher();
     let database = keyspace.database(session.database);
-    let first = u64::from(test(database, args.at(1), *hash, *now_ms));
-    let rest =
-        args.from(2).iter().map(|key| u64::from(test(database, key, hasher.hash(key), *now_ms)));
-    first + rest.sum::<u64>()
+    let mut count = u64::from(test(database, args.at(1), *hash, *now_ms));
+    let others = args.from(2);
+    for_each_key(database, others, 1, |database, index, hash| {
+        count += u64::from(test(database, others.at(index), hash, *now_ms));
+    });
+    count
 }
 
 fn type_of(call: &mut Call<'_>) -> CommandResult {

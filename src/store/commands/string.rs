@@ -1,6 +1,8 @@
 //! Commands on strings: setting and getting. What changes a string is in `string_edit.rs`, bits in `bitmap.rs`.
 
-use super::collection::{READ, READ_FAST, REMOVE_FAST, Run, WRITE, WRITE_FAST, is, row};
+use super::collection::{
+    READ, READ_FAST, REMOVE_FAST, Run, WRITE, WRITE_FAST, for_each_key, is, row,
+};
 use super::expire_time::{MILLISECONDS, SECONDS, Unit, expire_unit};
 use super::string_conditions::Condition;
 use super::{
@@ -242,16 +244,15 @@ fn getex(call: &mut Call<'_>) -> CommandResult {
 
 fn mget(call: &mut Call<'_>) -> CommandResult {
     let Call { keyspace, session, args, now_ms, reply, .. } = call;
-    let hasher = keyspace.hasher();
     let database = keyspace.database(session.database);
     let keys = args.from(1);
     reply.array(keys.len());
-    for key in keys.iter() {
-        match database.string(key, hasher.hash(key), *now_ms) {
+    for_each_key(database, keys, 1, |database, index, hash| {
+        match database.string(keys.at(index), hash, *now_ms) {
             Ok(Some(text)) => reply.bulk(&text),
             _ => reply.null(),
         }
-    }
+    });
     Ok(())
 }
 
@@ -284,13 +285,11 @@ fn check_pairs(args: Args<'_>, name: &str) -> CommandResult {
 }
 
 fn set_pairs(call: &mut Call<'_>) {
-    let hasher = call.keyspace.hasher();
     let database = call.keyspace.database(call.session.database);
     let arguments = call.args.from(1);
-    let pairs = arguments.iter().step_by(2).zip(arguments.iter().skip(1).step_by(2));
-    for (key, value) in pairs {
-        database.set_string(key, hasher.hash(key), value, Expiry::Clear);
-    }
+    for_each_key(database, arguments, 2, |database, index, hash| {
+        database.set_string(arguments.at(index), hash, arguments.at(index + 1), Expiry::Clear);
+    });
     call.keyspace.dirty += arguments.len() as u64 / 2;
 }
 

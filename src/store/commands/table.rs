@@ -37,8 +37,8 @@ struct Row {
     /// Subcommands' rows follow each other.
     first_subcommand: u16,
     parent: Option<u16>,
-    /// Its second argument names a member of the collection at its key.
-    has_member: bool,
+    /// The argument that names a member of the collection at its key; 0 if none does.
+    member_at: u8,
 }
 
 /// A name without case: two words that cover it up to 16 bytes, and its length.
@@ -116,11 +116,11 @@ impl Table {
         }
     }
 
-    /// The hash of the member that a set's or hash's command looks up first; 0 if it names none. For prefetching only.
+    /// The hash of the member that a command on a set, hash or sorted set looks up first; 0 if it names none. For prefetching only.
     #[inline]
     pub fn member_hash(&self, id: CommandId, args: Args<'_>, hasher: &Hasher) -> u64 {
-        let has_member = self.rows.get(id.index()).is_some_and(|row| row.has_member);
-        if has_member && args.len() > 2 { hasher.hash(args.at(2)) } else { 0 }
+        let at = self.rows.get(id.index()).map_or(0, |row| usize::from(row.member_at));
+        if at > 0 && args.len() > at { hasher.hash(args.at(at)) } else { 0 }
     }
 
     /// Whether a known command is what its name says, whatever its arguments.
@@ -173,9 +173,18 @@ impl Table {
 impl Row {
     fn top(command: &'static Command) -> Row {
         let name = Folded::new(command.name.as_bytes());
-        let in_collection = matches!(command.group, "set" | "hash") && command.keys == Keys::ONE;
-        let has_member = in_collection && command.arity.abs() >= 3;
-        Row { command, name, first_subcommand: 0, parent: None, has_member }
+        Row { command, name, first_subcommand: 0, parent: None, member_at: member_at(command) }
+    }
+}
+
+/// Where a command has the member that it looks up first.
+fn member_at(command: &Command) -> u8 {
+    let in_collection = command.keys == Keys::ONE && command.arity.abs() >= 3;
+    match (command.group, command.name) {
+        ("set" | "hash", _) if in_collection => 2,
+        ("sorted-set", "zscore" | "zrank" | "zrevrank" | "zrem" | "zmscore") => 2,
+        ("sorted-set", "zadd" | "zincrby") => 3,
+        _ => 0,
     }
 }
 
