@@ -54,6 +54,18 @@ pub const HTTP_PIECE_BYTES: usize = 64 * 1024;
 pub const HTTP_ROUTES_MAX: usize = 10_000;
 /// Names in a route's pattern.
 pub const HTTP_ROUTE_PARTS_MAX: usize = 8;
+/// A file up to here is kept in memory when it is served.
+pub const HTTP_FILE_CACHED_BYTES_MAX: usize = 256 * 1024;
+/// All files that a worker keeps, compressed forms and entries included.
+pub const HTTP_FILES_CACHED_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What a kept file's entry counts beside its bytes.
+pub const HTTP_FILE_COST_BYTES: usize = 512;
+/// How long a kept file is served without looking whether it has changed, in milliseconds.
+pub const HTTP_FILE_CHECK_MS: u64 = 1000;
+/// One read of a file that isn't kept.
+pub const HTTP_FILE_PIECE_BYTES: usize = 128 * 1024;
+/// A file below this isn't worth compressing.
+pub const HTTP_GZIP_BYTES_MIN: usize = 256;
 /// How long an HTTP connection may be idle between requests, in milliseconds.
 pub const HTTP_IDLE_MS: u64 = 60_000;
 /// How often the progress of a request's body is looked at, in milliseconds.

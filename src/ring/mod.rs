@@ -10,6 +10,7 @@
 mod buffers;
 pub mod clock;
 pub mod features;
+pub mod folder;
 mod lent;
 pub mod process;
 pub mod random;

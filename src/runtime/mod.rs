@@ -86,6 +86,8 @@ impl Default for WebSocketSettings {
 pub struct HttpConfig {
     /// By method and path.
     pub routes: Option<Arc<server::http::routes::Routes>>,
+    /// A folder of files.
+    pub files: Option<server::http::files::StaticFiles>,
     /// The app has functions round all handlers.
     pub middleware: bool,
     /// The largest body that is collected.
@@ -98,10 +100,29 @@ impl Default for HttpConfig {
     fn default() -> HttpConfig {
         HttpConfig {
             routes: None,
+            files: None,
             middleware: false,
             max_body_bytes: crate::limits::HTTP_BODY_BYTES,
             access_log: false,
         }
+    }
+}
+
+impl HttpConfig {
+    /// A folder that was named from where the definition is.
+    pub fn anchor(&mut self, folder: &std::path::Path) {
+        if let Some(files) = &mut self.files {
+            files.folder = folder.join(&files.folder);
+        }
+    }
+
+    /// Whether the folder can be served.
+    ///
+    /// # Errors
+    /// Why it can't.
+    pub fn check_files(&self) -> Result<(), String> {
+        let Some(files) = &self.files else { return Ok(()) };
+        server::http::files::check(&files.folder).map_err(|problem| format!("static: {problem}"))
     }
 }
 

@@ -6,7 +6,9 @@
 //! answers. `intake` reads, `respond` writes, `time` bounds how long a peer may take, `files` serves folders.
 
 mod app;
+pub mod files;
 mod intake;
+mod mime;
 mod respond;
 pub mod routes;
 mod time;
@@ -70,8 +72,10 @@ struct Exchange {
     is_event_stream: bool,
     /// What is to be sent when its turn comes.
     ready: Vec<u8>,
-    /// Its head, kept for a handler that may pass it on.
-    head: Option<Box<[u8]>>,
+    /// Its head and the status if nothing answers, kept for a handler that may pass it on.
+    passed: Option<Box<(Vec<u8>, u16)>>,
+    /// What is left to send of a file.
+    file: Option<Box<files::Part>>,
     /// For the access log.
     record: Option<Box<Record>>,
 }
@@ -82,6 +86,8 @@ enum Stage {
     Waiting,
     /// A body of unknown length is under way; chunked, or until the end of the connection.
     Streaming { chunked: bool },
+    /// A file is being sent.
+    Sending,
     /// The answer is complete.
     Done,
 }
@@ -103,6 +109,8 @@ pub struct HttpTurn {
     /// `Date: ...` with its line end, of this second.
     date: Vec<u8>,
     date_second: u64,
+    /// Folders that are served.
+    files: files::Files,
     /// Connections that may read on now that answers have left.
     again: Vec<u32>,
 }

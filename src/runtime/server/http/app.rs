@@ -63,7 +63,7 @@ pub fn on_act(local: &mut Local, vm: &mut AppVm, slot: u32, number: u32, act: &A
         Act::Write { start, len } => respond::piece(local, slot, number, vm.bytes(start, len)),
         Act::End => respond::end(local, slot, number),
         Act::Fail => respond::fail(local, slot, number),
-        Act::Pass => respond::status(local, slot, number, 404),
+        Act::Pass => intake::pass(local, slot, number),
         Act::Detach { is_event_stream } => {
             let http = state(local.connections.at(slot));
             if let Some((exchange, _)) = http.and_then(|http| http.exchange(number)) {

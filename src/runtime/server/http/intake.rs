@@ -2,7 +2,7 @@
 
 use crate::limits;
 use crate::lua::Handlers;
-use crate::proto::http1::{Event, Request, RequestError, Version};
+use crate::proto::http1::{Event, Request, RequestError, Version, parse_request};
 use crate::runtime::Protocol;
 use crate::runtime::connection::{Pause, Phase};
 use crate::runtime::local::Local;
@@ -11,7 +11,7 @@ use crate::runtime::stats::StatsCell;
 
 use super::respond::{self, Reply};
 use super::routes::{Answer, Found, Parameters, TEXT_FIELD};
-use super::{Exchange, Http, Record, Stage, app, state, time};
+use super::{Exchange, Http, Record, Stage, app, files, state, time};
 
 /// What becomes of the body that is being read.
 #[derive(Debug, Default)]
@@ -48,9 +48,11 @@ pub(super) struct Stream {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Plan {
     /// The app: a route's function, or `on_http_request`.
-    App { route: Option<u32>, stream: bool, parameters: Parameters },
+    App { route: Option<u32>, stream: bool, parameters: Parameters, missing: u16 },
     /// A route's constant.
     Constant(u32),
+    /// The runtime's folder, or this status.
+    File(u16),
     /// A status of our own.
     Status(u16),
 }
@@ -209,7 +211,8 @@ impl Exchange {
             is_detached: false,
             is_event_stream: false,
             ready: Vec::new(),
-            head: None,
+            passed: None,
+            file: None,
             record: None,
         }
     }
@@ -302,10 +305,10 @@ fn plan(local: &mut Local, index: usize, head: &[u8], request: &Request) -> Plan
             Found::Route(route) => match routes.answer(route) {
                 Answer::Constant(_) if !http.middleware => return Plan::Constant(route),
                 Answer::Constant(_) => {
-                    return Plan::App { route: Some(route), stream: false, parameters };
+                    return Plan::App { route: Some(route), stream: false, parameters, missing };
                 }
                 Answer::Function { stream } => {
-                    return Plan::App { route: Some(route), stream: *stream, parameters };
+                    return Plan::App { route: Some(route), stream: *stream, parameters, missing };
                 }
             },
             Found::OtherMethods => missing = 405,
@@ -314,9 +317,9 @@ fn plan(local: &mut Local, index: usize, head: &[u8], request: &Request) -> Plan
     }
     parameters.count = 0;
     if has_app && (has_handler || http.middleware) {
-        return Plan::App { route: None, stream: false, parameters };
+        return Plan::App { route: None, stream: false, parameters, missing };
     }
-    Plan::Status(missing)
+    if http.files.is_some() { Plan::File(missing) } else { Plan::Status(missing) }
 }
 
 /// A target's path without its query; an absolute target without a path means the root.
@@ -337,8 +340,12 @@ fn dispatch(local: &mut Local, slot: u32, head: &[u8], request: &Request, plan: 
     if is_logged {
         exchange.record = Some(Box::new(record_of(head, request, start_ns)));
     }
-    if matches!(plan, Plan::App { .. }) {
-        exchange.head = None;
+    if let Plan::App { missing, .. } = plan
+        && (http_config.files.is_some() || missing != 404)
+    {
+        // From its method on: empty lines before it are of no use.
+        let head = head[request.method.start as usize..].to_vec();
+        exchange.passed = Some(Box::new((head, missing)));
     }
     let Some(http) = state(local.connections.at(slot)) else { return };
     http.is_closing |= !request.keep_alive;
@@ -348,12 +355,52 @@ fn dispatch(local: &mut Local, slot: u32, head: &[u8], request: &Request, plan: 
             app::tell(local, slot, number, (head, request), route, &parameters, body);
         }
         Plan::Constant(route) => answer_constant(local, slot, number, route),
+        Plan::File(missing) => answer_file(local, slot, number, head, request, missing),
         Plan::Status(405) => {
             let method = request.method.of(head);
             let path = path_of(request.path_and_query.of(head));
             respond::other_methods(local, slot, number, method, path);
         }
         Plan::Status(status) => respond::status(local, slot, number, status),
+    }
+}
+
+/// Answers from the runtime's folder, or says that nothing is there.
+fn answer_file(
+    local: &mut Local,
+    slot: u32,
+    number: u32,
+    head: &[u8],
+    request: &Request,
+    missing: u16,
+) {
+    let method = request.method.of(head);
+    let reads = matches!(method, b"GET" | b"HEAD");
+    if reads && files::serve(local, slot, number, head, request) {
+        return;
+    }
+    let path = path_of(request.path_and_query.of(head));
+    let index = local.connections.at(slot).instance;
+    let has_files = local.instance_at(index).config().http.files.is_some();
+    match missing {
+        405 => respond::other_methods(local, slot, number, method, path),
+        404 if has_files && !reads => respond::read_only(local, slot, number, method),
+        status => respond::status(local, slot, number, status),
+    }
+}
+
+/// A handler didn't want its request: it gets what it would have got without the handler.
+pub(super) fn pass(local: &mut Local, slot: u32, number: u32) {
+    let exchange = state(local.connections.at(slot)).and_then(|http| http.exchange(number));
+    let passed = exchange.and_then(|(exchange, _)| exchange.passed.take());
+    let mut fields = std::mem::take(&mut local.http.fields);
+    let read = passed.as_ref().map(|passed| parse_request(&passed.0, 0, &mut fields));
+    local.http.fields = fields;
+    match (passed, read) {
+        (Some(passed), Some(Ok(request))) => {
+            answer_file(local, slot, number, &passed.0, &request, passed.1);
+        }
+        _ => respond::status(local, slot, number, 404),
     }
 }
 

@@ -6,6 +6,7 @@ use crate::proto::http1::reason;
 use crate::runtime::connection::{Connection, Phase};
 use crate::runtime::local::Local;
 
+use super::files::{Part, Source};
 use super::{Exchange, HttpTurn, Stage, app, intake, state};
 
 /// An answer that is whole.
@@ -54,6 +55,75 @@ pub(super) fn other_methods(local: &mut Local, slot: u32, number: u32, method: &
     let fields = format!("Allow: {}\r\n", allowed.unwrap_or_default());
     let status = if method == b"OPTIONS" { 204 } else { 405 };
     whole(local, slot, number, &Reply { status, fields: fields.as_bytes(), body: b"" });
+}
+
+/// A folder is there to be read.
+pub(super) fn read_only(local: &mut Local, slot: u32, number: u32, method: &[u8]) {
+    let status = if method == b"OPTIONS" { 204 } else { 405 };
+    let fields = b"Allow: GET, HEAD, OPTIONS\r\n";
+    whole(local, slot, number, &Reply { status, fields, body: b"" });
+}
+
+/// Answers with a part of a file: what is in memory at once, the rest as the client takes it.
+pub(super) fn part(
+    local: &mut Local,
+    slot: u32,
+    number: u32,
+    (status, fields): (u16, &[u8]),
+    part: Part,
+) {
+    let ending = Ending::Length(part.length);
+    let wrote = write(local, slot, number, Stage::Waiting, |turn, exchange, closes, out| {
+        head(turn, exchange, closes, out, status, fields, ending);
+        note(exchange, status, part.length as usize);
+        exchange.stage = Stage::Done;
+        match part.in_memory() {
+            _ if exchange.is_head || part.length == 0 => {}
+            Some(bytes) if bytes.len() < limits::OUTBOX_COALESCE_BYTES => {
+                out.extend_from_slice(bytes);
+            }
+            _ => {
+                exchange.file = Some(Box::new(part));
+                exchange.stage = Stage::Sending;
+            }
+        }
+    });
+    if wrote {
+        advance(local, slot);
+    }
+}
+
+/// Sends on of the file whose turn it is. Tells whether it is through.
+fn send_on(local: &mut Local, slot: u32) -> bool {
+    loop {
+        let Connection { protocol, outbox, .. } = local.connections.at(slot);
+        let crate::runtime::connection::ProtocolState::Http(http) = protocol else { return false };
+        let Some(front) = http.pending.front_mut() else { return false };
+        let Some(part) = &mut front.file else { return true };
+        if let Source::Memory(bytes) = &part.source
+            && part.length == bytes.len() as u64
+        {
+            outbox.append_shared(bytes);
+            part.length = 0;
+        } else if let Some(bytes) = part.in_memory() {
+            outbox.append(bytes);
+            part.length = 0;
+        } else if outbox.bytes() > limits::OUTBOX_LOW_BYTES {
+            return false;
+        } else {
+            let Some(bytes) = part.read(limits::HTTP_FILE_PIECE_BYTES) else {
+                // The length is promised already: only the end of the connection can say that it was wrong.
+                local.close_now(slot);
+                return false;
+            };
+            outbox.append_owned(bytes);
+        }
+        if part.length == 0 {
+            front.file = None;
+            front.stage = Stage::Done;
+        }
+        local.mark_dirty(slot);
+    }
 }
 
 /// Tells the client to send the body that it announced.
@@ -124,7 +194,7 @@ pub(super) fn fail(local: &mut Local, slot: u32, number: u32) {
             exchange.stage = Stage::Done;
             advance(local, slot);
         }
-        Stage::Done => {}
+        Stage::Sending | Stage::Done => {}
     }
 }
 
@@ -236,6 +306,12 @@ pub(super) fn advance(local: &mut Local, slot: u32) {
             local.mark_dirty(slot);
             continue;
         }
+        if front.stage == Stage::Sending {
+            if send_on(local, slot) {
+                continue;
+            }
+            break;
+        }
         if front.stage != Stage::Done {
             break;
         }
@@ -307,6 +383,9 @@ pub fn on_outbox_low(local: &mut Local, slot: u32) {
         app::wake_writer(local, slot, task);
     }
     let Some(http) = local.connections.get_mut(slot).and_then(state) else { return };
+    if http.pending.front().is_some_and(|front| front.stage == Stage::Sending) {
+        return advance(local, slot);
+    }
     if http.is_blocked {
         local.http.again.push(slot);
     }
