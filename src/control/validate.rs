@@ -152,8 +152,13 @@ pub fn check(definitions: &Definitions, world: &World) -> Result<Vec<RuntimeConf
                 // Files are named from where the definition is.
                 if let Some(folder) = definition.file.parent() {
                     config.tls.anchor(folder);
+                    config.http.anchor(folder);
                 }
                 check_tls(definition, &config, &mut problems);
+                if let Err(problem) = config.http.check_files() {
+                    let owner = format!("{} \"{}\"", definition.kind, definition.name);
+                    problems.push(Problem::of(definition, format!("{owner}: {problem}"), None));
+                }
                 check_address(definition, &config, &configs, world, &mut problems);
                 check_backends(definition, &config, definitions, world, &mut problems);
                 configs.push(config);
@@ -211,7 +216,7 @@ fn check_names(
 fn check_callbacks(definition: &Definition, problems: &mut Vec<Problem>) {
     let known = callbacks(definition.kind);
     for handler in &definition.handlers {
-        if known.contains(&handler.as_str()) {
+        if known.contains(&handler.as_str()) || handler == crate::lua::ROUTES {
             continue;
         }
         let owner = format!("{} \"{}\"", definition.kind, definition.name);

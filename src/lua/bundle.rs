@@ -92,6 +92,7 @@ pub static FILES: &[Bundled] = bundle! {
     "lua/store/redis.lua",
     "lua/store/run.lua",
     "lua/store/sandbox.lua",
+    "stdlib/http.lua",
     "stdlib/inspect.lua",
     "stdlib/socketley.lua",
 };

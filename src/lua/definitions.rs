@@ -7,7 +7,7 @@ use mlua::{Table, Value};
 use super::convert::Reader;
 use super::kernel::Kernel;
 use super::source::Sources;
-use super::{AppSource, Definition, Definitions, Handlers};
+use super::{AppSource, Definition, Definitions, Handlers, ROUTES};
 use crate::error::ScriptError;
 use crate::id::RuntimeKind;
 
@@ -60,8 +60,21 @@ fn definition(row: &Table, reader: &Reader, sources: &Sources) -> Result<Definit
         serde_json::Value::Object(fields) => fields,
         _ => return Err(refused("expected fields with names, got a list".to_owned())),
     };
+    let mut handlers = handlers;
+    if fields.get("middleware").is_some() || fields.get("routes").is_some_and(has_function) {
+        handlers.push(ROUTES.to_owned());
+    }
     let kind = RuntimeKind::parse(&kind).expect("the dispatcher makes the four kinds only");
     Ok(Definition { kind, name, file, line, fields, handlers })
+}
+
+/// Whether some route is answered by a function.
+fn has_function(routes: &serde_json::Value) -> bool {
+    let is_function = |value: &serde_json::Value| value == "<function>";
+    let answers = routes.as_object().into_iter().flatten().map(|(_, answer)| answer);
+    answers
+        .into_iter()
+        .any(|answer| is_function(answer) || answer.get("handler").is_some_and(is_function))
 }
 
 /// The events that the named callbacks want.

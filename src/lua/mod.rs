@@ -103,6 +103,9 @@ pub struct Definition {
     pub handlers: Vec<String>,
 }
 
+/// What stands among the callbacks' names for functions in `routes` and `middleware`: they need the app's workers too.
+pub const ROUTES: &str = "routes";
+
 /// A value that crosses between a script and the daemon: a result, or why not.
 pub type Reply = Result<serde_json::Value, String>;
 

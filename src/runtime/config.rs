@@ -6,6 +6,7 @@
 pub mod fields;
 mod secure;
 mod values;
+mod web;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -159,7 +160,7 @@ pub fn fields_of(kind: RuntimeKind) -> impl Iterator<Item = &'static Field> {
 
 /// All rows of the table.
 pub fn every_field() -> impl Iterator<Item = &'static Field> {
-    FIELDS.iter().chain(secure::FIELDS)
+    FIELDS.iter().chain(secure::FIELDS).chain(web::FIELDS)
 }
 
 /// The port of a runtime that names none; a client has none.

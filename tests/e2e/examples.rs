@@ -35,6 +35,7 @@ fn each_example_has_its_test_and_passes_check() {
         "rooms",
         "routing",
         "timers",
+        "web",
         "websocket",
     ];
     assert_eq!(names, tested.map(|name| format!("{name}.lua")));
@@ -141,6 +142,36 @@ fn routing() {
     for _ in 0..4 {
         assert_eq!(ask(), first, "one address, one backend");
     }
+}
+
+#[test]
+fn web() {
+    let daemon = example("web");
+    let port = daemon.port("web");
+    let ask = |request: &str| {
+        let mut peer = Peer::connect(port);
+        peer.send(format!("{request}Connection: close\r\nHost: a\r\n\r\n").as_bytes());
+        peer
+    };
+    let page = ask("GET / HTTP/1.1\r\n").rest();
+    assert!(page.contains("text/html") && page.contains("Guest book"), "{page}");
+    let mut live = ask("GET /live HTTP/1.1\r\n");
+    while live.hear() != "\r" {}
+    let mut peer = Peer::connect(port);
+    let entry = r#"{"name":"ada","text":"hello"}"#;
+    let head = "POST /api/entries HTTP/1.1\r\nHost: a\r\nConnection: close\r\n";
+    peer.send(format!("{head}Content-Length: {}\r\n\r\n{entry}", entry.len()).as_bytes());
+    let made = peer.rest();
+    assert!(
+        made.starts_with("HTTP/1.1 201 Created") && made.contains("X-Request-Number"),
+        "{made}"
+    );
+    let event = format!("data: {entry}");
+    while live.hear() != event {}
+    let list = ask("GET /api/entries HTTP/1.1\r\n").rest();
+    assert!(list.ends_with(&format!("[{entry}]")), "{list}");
+    let wrong = ask("POST /api/entries HTTP/1.1\r\nContent-Length: 0\r\n").rest();
+    assert!(wrong.starts_with("HTTP/1.1 400 "), "{wrong}");
 }
 
 #[test]

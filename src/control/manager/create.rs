@@ -138,7 +138,7 @@ impl Manager {
             return Err(OperatorError::usage(format!("proxy \"{name}\" has no backends"))
                 .hint("name them with --backend HOST:PORT, or give it a script with on_route"));
         }
-        check_tls(config)
+        check_files(config)
     }
 
     /// Evaluates a script that isn't started yet, so that its errors are seen where it is named.
@@ -202,7 +202,7 @@ impl Manager {
         if let Some(folder) = &folder {
             config.tls.anchor(folder);
         }
-        check_tls(&config)?;
+        check_files(&config)?;
         config.lua = path.map(|path| main_file(&path, folder.as_deref())).transpose()?;
         if config.lua.is_some() && runtime.config.lua.is_none() && self.apps.contains_key(name) {
             return Err(OperatorError::failed(format!("the name \"{name}\" is taken by an app")));
@@ -273,8 +273,11 @@ impl Manager {
     }
 }
 
-/// The files of TLS are there and fit.
-fn check_tls(config: &RuntimeConfig) -> Result<(), OperatorError> {
+/// The files of TLS are there and fit, and the folder that is served is there.
+fn check_files(config: &RuntimeConfig) -> Result<(), OperatorError> {
+    config.http.check_files().map_err(|problem| {
+        OperatorError::failed(format!("{} \"{}\": {problem}", config.kind, config.name))
+    })?;
     config.load_tls(None).map(|_| ()).map_err(|mut error| {
         error.message = format!("{} \"{}\": {}", config.kind, config.name, error.message);
         error

@@ -3,14 +3,11 @@
 //! Each reader says what it expected and what it got. Must not know the fields that use it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::limits::HTTP_BODY_BYTES_MAX;
 use crate::net::dial::Target;
 use crate::net::listener::parse_address;
-use crate::runtime::server::http::routes::Routes;
 use crate::runtime::{Access, Framing, Mode, Protocol, RuntimeConfig, Strategy, WorkerCount};
 use crate::store::number::memory_size;
 use crate::suggest::did_you_mean;
@@ -193,46 +190,6 @@ pub fn protocol_out(config: &RuntimeConfig) -> Option<Value> {
         (Protocol::Messages, Framing::Lines) => Some(json!("lines")),
         (Protocol::Messages, _) => None,
     }
-}
-
-/// The table of patterns and answers; an empty one is none.
-pub fn routes(value: &Value) -> Read<Option<Arc<Routes>>> {
-    match value {
-        Value::Object(table) if table.is_empty() => Ok(None),
-        Value::Object(table) => Routes::parse(table).map(|routes| Some(Arc::new(routes))),
-        _ => Err(expected("a table of patterns such as \"GET /path\"", value)),
-    }
-}
-
-/// How many functions there are.
-pub fn middleware(value: &Value) -> Read<usize> {
-    match value {
-        Value::Array(list) if list.iter().all(|it| it == "<function>") => Ok(list.len()),
-        Value::Object(table) if table.is_empty() => Ok(0),
-        _ => Err(expected("a list of functions", value)),
-    }
-}
-
-/// A number of bytes, as a number or a text such as `64kb`.
-pub fn size(value: &Value) -> Read<usize> {
-    const WANTED: &str = "a number of bytes, or a text such as \"64kb\" or \"10mb\"";
-    let (number, unit) = match value {
-        Value::String(text) => {
-            let text = text.trim();
-            let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-            let unit = match text[digits..].trim().to_ascii_lowercase().as_str() {
-                "" | "b" => 1,
-                "k" | "kb" => 1024,
-                "m" | "mb" => 1024 * 1024,
-                _ => return Err(expected(WANTED, value)),
-            };
-            (json!(text[..digits]), unit)
-        }
-        other => (other.clone(), 1),
-    };
-    let max = (HTTP_BODY_BYTES_MAX / unit) as u64;
-    let number = integer(&number, 0, max).map_err(|_| expected(WANTED, value))?;
-    Ok(number as usize * unit)
 }
 
 /// `true` is short for the protocol.

@@ -55,6 +55,16 @@ impl Peer {
         line
     }
 
+    /// So many bytes.
+    ///
+    /// # Panics
+    /// When fewer come.
+    pub fn hear_exactly(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).expect("the bytes come in time");
+        bytes
+    }
+
     /// Asserts that the next lines are these.
     pub fn hears(&mut self, lines: &[&str]) {
         for line in lines {

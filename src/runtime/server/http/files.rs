@@ -130,8 +130,14 @@ pub(super) fn serve(
     if is_path && (path.is_empty() || path.ends_with(b"/")) {
         path.extend_from_slice(files.index.as_bytes());
     }
-    let named =
-        if is_path { local.http.files.find(&files.folder, &path, now_ms) } else { Named::Nothing };
+    let is_prefix = files.prefix.as_bytes().strip_suffix(b"/") == Some(path_of(target));
+    let named = if is_path {
+        local.http.files.find(&files.folder, &path, now_ms)
+    } else if is_prefix {
+        Named::Folder
+    } else {
+        Named::Nothing
+    };
     let found = match named {
         Named::Nothing => false,
         Named::Folder => {

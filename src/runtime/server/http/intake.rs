@@ -332,7 +332,7 @@ pub(super) fn path_of(path_and_query: &[u8]) -> &[u8] {
 fn dispatch(local: &mut Local, slot: u32, head: &[u8], request: &Request, plan: Plan, body: &[u8]) {
     let index = local.connections.at(slot).instance;
     let http_config = &local.instance_at(index).config().http;
-    let is_logged = http_config.access_log;
+    let (is_logged, has_files) = (http_config.access_log, http_config.files.is_some());
     let start_ns = local.now.monotonic_ns;
     let mut exchange = Exchange::new(request.keep_alive);
     exchange.is_head = request.method.of(head) == b"HEAD";
@@ -341,7 +341,7 @@ fn dispatch(local: &mut Local, slot: u32, head: &[u8], request: &Request, plan: 
         exchange.record = Some(Box::new(record_of(head, request, start_ns)));
     }
     if let Plan::App { missing, .. } = plan
-        && (http_config.files.is_some() || missing != 404)
+        && (has_files || missing != 404)
     {
         // From its method on: empty lines before it are of no use.
         let head = head[request.method.start as usize..].to_vec();
