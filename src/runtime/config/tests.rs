@@ -94,6 +94,22 @@ fn wrong_fields_of_websockets_say_what_was_expected() {
 }
 
 #[test]
+fn wrong_fields_of_http_say_what_was_expected() {
+    use RuntimeKind::Server;
+    let cases = [
+        (Server, json!({"max_body": "1gb"}), "expected bytes, or a text such as \"64kb\""),
+        (Server, json!({"routes": {"GET": "x"}}), "routes: \"GET\": expected \"METHOD /path\""),
+        (Server, json!({"middleware": ["x"]}), "middleware: expected a list of functions"),
+        (Server, json!({"static": {"index": "x"}}), "static: path: a text is missing"),
+        (Server, json!({"static": {"path": "x", "idx": 1}}), "idx: there is no such option"),
+    ];
+    for (kind, fields, expected) in cases {
+        let problem = parse(kind, fields.clone()).unwrap_err();
+        assert!(problem.contains(expected), "{fields}: {problem}");
+    }
+}
+
+#[test]
 fn wrong_fields_say_what_was_expected() {
     use RuntimeKind::*;
     let cases = [
@@ -132,11 +148,6 @@ fn wrong_fields_say_what_was_expected() {
             json!({"framing": "raw", "protocol": "http"}),
             "protocol: doesn't go with framing \"raw\"",
         ),
-        (Server, json!({"max_body": "1gb"}), "expected bytes, or a text such as \"64kb\""),
-        (Server, json!({"routes": {"GET": "x"}}), "routes: \"GET\": expected \"METHOD /path\""),
-        (Server, json!({"middleware": ["x"]}), "middleware: expected a list of functions"),
-        (Server, json!({"static": {"index": "x"}}), "static: path: a text is missing"),
-        (Server, json!({"static": {"path": "x", "idx": 1}}), "idx: there is no such option"),
         (Server, json!({"detect_ms": 100_000}), "expected a whole number from 0 to 60000"),
         (Client, json!({"protocol": "http"}), "\"http\" isn't in this version yet"),
         (Server, json!({"tls": "maybe"}), "expected true, false, optional, got \"maybe\""),
