@@ -29,10 +29,14 @@ const FROM_SECOND: Keys = Keys { first: 2, last: -1, step: 1 };
 
 /// Byte and mask of a bit offset.
 fn bit_at(text: &[u8]) -> Result<(usize, u8), CommandError> {
-    parse_integer(text)
+    limited_offset(parse_integer(text)).map(|offset| (offset / 8, 0x80 >> (offset % 8)))
+}
+
+/// A bit offset that a string can have.
+pub(super) fn limited_offset(offset: Option<i64>) -> Result<usize, CommandError> {
+    offset
         .and_then(|offset| usize::try_from(offset).ok())
         .filter(|offset| offset / 8 < STRING_BYTES_MAX)
-        .map(|offset| (offset / 8, 0x80 >> (offset % 8)))
         .ok_or(CommandError::Text("ERR bit offset is not an integer or out of range"))
 }
 

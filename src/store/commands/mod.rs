@@ -3,6 +3,7 @@
 //! Parsing, COMMAND, COMMAND DOCS, arity checks, access control and the reference are derived from these rows.
 
 mod acl;
+mod bitfield;
 pub mod bitmap;
 mod blocking;
 pub mod client;
@@ -63,6 +64,7 @@ use super::call::{Call, CommandResult};
 /// All rows by file; a new file of commands adds its line here.
 const GROUPS: &[&[Command]] = &[
     acl::COMMANDS,
+    bitfield::COMMANDS,
     bitmap::COMMANDS,
     blocking::COMMANDS,
     client::COMMANDS,
