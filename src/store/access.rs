@@ -87,6 +87,11 @@ impl AccessClock {
         entry.touch(if self.frequencies { self.packed(COUNTER_NEW) } else { self.seconds });
     }
 
+    /// Whether uses are counted (LFU), not timed (LRU).
+    pub fn counts_uses(&self) -> bool {
+        self.frequencies
+    }
+
     /// Seconds since the use that `clock` notes.
     pub fn idle_seconds(&self, clock: u32) -> u32 {
         self.seconds.wrapping_sub(clock) & CLOCK_MASK

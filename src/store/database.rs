@@ -261,11 +261,22 @@ impl Database {
         true
     }
 
-    /// Makes a key look as if it was last used that long ago; whether it was there.
-    pub fn set_idle(&mut self, key: &[u8], hash: u64, seconds: u64) -> bool {
-        let Some(mut entry) = self.table.find_mut(key, hash) else { return false };
-        entry.touch(self.access.clock_of_idle(seconds));
-        true
+    /// Makes a key look as if it was last used that long ago, unless uses are counted.
+    pub fn set_idle(&mut self, key: &[u8], hash: u64, seconds: u64) {
+        if !self.access.counts_uses()
+            && let Some(mut entry) = self.table.find_mut(key, hash)
+        {
+            entry.touch(self.access.clock_of_idle(seconds));
+        }
+    }
+
+    /// Makes a key look as if it was used that often (its LFU counter), unless uses are timed.
+    pub fn set_frequency(&mut self, key: &[u8], hash: u64, counter: u8) {
+        if self.access.counts_uses()
+            && let Some(mut entry) = self.table.find_mut(key, hash)
+        {
+            entry.touch(self.access.clock_of_frequency(counter));
+        }
     }
 
     /// Removes a key whose collection has become empty; whether it did.

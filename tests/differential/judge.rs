@@ -7,8 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use socketley::persist::rdb::{Item, Reader, Version, Writer};
 use socketley::proto::resp::ReplyReader;
-use socketley::store::{Session, Settings, SharedStore, table};
+use socketley::store::rdb::Builder;
+use socketley::store::{Expiry, Session, Settings, SharedStore, table};
 
 /// Says that there is no judge; where one is required that is a failure.
 #[allow(clippy::print_stdout, reason = "a skipped test has to say so")]
@@ -30,11 +32,25 @@ pub struct Judge {
 impl Judge {
     /// Starts one; nothing if there is no redis-server and nobody requires it.
     pub fn start() -> Option<Judge> {
+        Judge::start_with(None)
+    }
+
+    /// The RDB file of all its keys.
+    pub fn file(&mut self) -> Vec<u8> {
+        assert_eq!(self.run(&[b"SAVE".to_vec()]), b"+OK\r\n");
+        std::fs::read(self.folder.join("dump.rdb")).expect("redis-server saved its keys")
+    }
+
+    /// Starts one with the keys of an RDB file.
+    pub fn start_with(file: Option<&[u8]>) -> Option<Judge> {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir()
             .join(format!("socketley-differential-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a temporary folder");
+        if let Some(file) = file {
+            std::fs::write(folder.join("dump.rdb"), file).expect("a file in our own folder");
+        }
         let path = folder.join("redis.sock");
         let mut command = Command::new("redis-server");
         command.args(["--port", "0", "--save", "", "--appendonly", "no", "--dir"]).arg(&folder);
@@ -109,6 +125,33 @@ impl Ours {
     /// Whether the command is in the table.
     pub fn knows(&self, name: &str) -> bool {
         table().lookup(name.as_bytes()).is_some()
+    }
+
+    /// The RDB file of all keys of the first database.
+    pub fn file(&mut self) -> Vec<u8> {
+        let held = self.store.lock(now_ms());
+        let mut writer = Writer::new(Version::Redis70, &[("redis-ver", "7.0.15")]);
+        let database = &held.keyspace.databases()[0];
+        writer.database(0, database.len(), database.expiring());
+        database.table().iter().for_each(|entry| writer.entry(entry));
+        writer.finish();
+        writer.take()
+    }
+
+    /// Takes the keys of an RDB file over.
+    pub fn load(&mut self, file: &[u8]) {
+        let mut held = self.store.lock(now_ms());
+        let (hasher, thresholds) = (held.keyspace.hasher(), held.keyspace.thresholds);
+        let builder = Builder { hasher, thresholds: &thresholds };
+        let mut reader = Reader::new();
+        reader.feed(file);
+        reader.complete();
+        while let Some(item) = reader.next(&builder).expect("redis-server's own file") {
+            if let Item::Key(key) = item {
+                let (hash, expiry) = (hasher.hash(&key.key), Expiry::from(key.expires_ms));
+                held.keyspace.database(0).insert_value(&key.key, hash, key.value, expiry);
+            }
+        }
     }
 
     /// Removes all keys.

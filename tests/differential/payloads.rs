@@ -134,3 +134,35 @@ fn sorted(reply: &[u8]) -> Vec<Vec<u8>> {
     lines.sort();
     lines
 }
+
+#[test]
+fn files_move_both_ways() {
+    let Some(mut judge) = Judge::start() else { return };
+    let mut ours = Ours::new(1);
+    let key = |index: usize| format!("key-{index}").into_bytes();
+    let renamed = |index: usize, mut command: Vec<Vec<u8>>| {
+        command[1] = key(index);
+        command
+    };
+    for (index, case) in CASES.iter().enumerate() {
+        for command in (case.make)(200) {
+            ours.run(&renamed(index, command.clone()));
+            judge.run(&renamed(index, command));
+        }
+    }
+    let expiry = renamed(0, words("PEXPIREAT k 99999999999999", vec![]));
+    assert_eq!(ours.run(&expiry), judge.run(&expiry));
+    let (mine, theirs) = (ours.file(), judge.file());
+    let mut reader = Judge::start_with(Some(&mine)).expect("a second redis-server");
+    ours.flush();
+    ours.load(&theirs);
+    for (index, case) in CASES.iter().enumerate() {
+        let read = renamed(index, words(&case.read.join(" "), vec![]));
+        let expected = sorted(&judge.run(&read));
+        assert_eq!(sorted(&reader.run(&read)), expected, "our file in redis-server: {index}");
+        assert_eq!(sorted(&ours.run(&read)), expected, "redis-server's file here: {index}");
+    }
+    let expires = renamed(0, words("PEXPIRETIME k", vec![]));
+    assert_eq!(reader.run(&expires), b":99999999999999\r\n");
+    assert_eq!(ours.run(&expires), b":99999999999999\r\n");
+}

@@ -103,6 +103,9 @@ fn restore(call: &mut Call<'_>) -> CommandResult {
     if let Some(seconds) = options.idle_seconds {
         database.set_idle(key, hash, seconds);
     }
+    if let Some(counter) = options.frequency {
+        database.set_frequency(key, hash, counter);
+    }
     keyspace.dirty += 1;
     reply.ok();
     Ok(())

@@ -76,3 +76,14 @@ fn what_is_no_payload_is_refused() {
     assert_eq!(restore(&mut client, &[b"k", b"0", &payload, b"replace"]), refused);
     client.check(&[("get k", "$1 v")]);
 }
+
+#[test]
+fn a_restored_key_has_the_frequency_it_is_given() {
+    let mut client = Client::resp2();
+    client.check(&[("config set maxmemory-policy allkeys-lfu", "+OK"), ("set k v", "+OK")]);
+    let payload = dump(&mut client, "k");
+    assert_eq!(restore(&mut client, &[b"n", b"0", &payload, b"freq", b"77"]), "+OK");
+    client.check(&[("object freq n", ":77")]);
+    assert_eq!(restore(&mut client, &[b"m", b"0", &payload, b"idletime", b"9"]), "+OK");
+    client.check(&[("object freq m", ":5")]);
+}
