@@ -6,5 +6,6 @@ pub mod control;
 pub mod detect;
 pub mod framing;
 pub mod http1;
+pub mod proxy_protocol;
 pub mod resp;
 pub mod websocket;

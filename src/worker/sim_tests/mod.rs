@@ -12,6 +12,7 @@ mod http;
 mod proxy;
 mod pubsub;
 mod server;
+mod tls;
 mod waiting;
 mod websocket;
 mod world;

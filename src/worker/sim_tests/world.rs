@@ -33,6 +33,8 @@ pub struct World {
     /// How often each request was answered, and with which count if it has one.
     pub answers: BTreeMap<u64, (usize, u64)>,
     pub runtimes: Vec<Runtime>,
+    /// Of the runtimes to come.
+    pub tls: crate::net::tls::Tls,
     requests: u64,
     turns: usize,
 }
@@ -131,6 +133,7 @@ impl World {
             logs: Vec::new(),
             answers: BTreeMap::new(),
             runtimes: Vec::new(),
+            tls: crate::net::tls::Tls::default(),
             requests: 0,
             turns: 0,
         }
@@ -179,7 +182,7 @@ impl World {
             store,
             backends,
             app: None,
-            tls: crate::net::tls::Tls::default(),
+            tls: self.tls.clone(),
             workers: (0..workers).collect(),
         };
         self.runtimes.push(Runtime { placement, address, listener: None });
