@@ -100,6 +100,8 @@ pub const TLS_SEND_BYTES: usize = 128 * 1024;
 pub const TLS_KEEP_BYTES: usize = 1024;
 /// How long a handshake, or the PROXY header before it, may take, in milliseconds.
 pub const HANDSHAKE_MS: u64 = 10_000;
+/// Addresses and networks whose PROXY headers one runtime believes: each accept looks through them.
+pub const PROXY_SOURCES_MAX: usize = 256;
 /// Certificates of one runtime: each handshake looks through them.
 pub const CERTIFICATES_MAX: usize = 64;
 /// How often certificate files are looked at for changes, in milliseconds.

@@ -21,6 +21,7 @@ use crate::store::{Session, SharedStore, meter};
 
 use super::RuntimeKind;
 use super::connection::{Connection, Pause, Phase, Role};
+use super::limiter;
 use super::local::Local;
 use super::stats::StatsCell;
 
@@ -302,6 +303,9 @@ fn parse(local: &mut Local, slot: u32, source: u32, bytes: &[u8]) -> Progress {
         let worker = local.worker;
         let cell = local.instance_at(index).cell(worker);
         StatsCell::add(&cell.messages, added as u64);
+        if local.connections.at(slot).limiter.is_some() {
+            limiter::spent(local, slot, 0, added as u64);
+        }
     }
     progress
 }

@@ -97,6 +97,7 @@ pub fn opened(local: &mut Local, slot: u32) {
     StatsCell::add(&cell.connections, 1);
     StatsCell::add(&cell.connections_total, 1);
     StatsCell::add(&cell.upstream_connections, 1);
+    super::limiter::begin(local, slot);
     super::server::on_open(local, slot);
     local.read_on(slot);
 }

@@ -3,6 +3,7 @@
 //! [`fields`] is the one table; parsing, did-you-mean, JSON, the command line's flags and the schema of `check` are
 //! derived from its rows. Must not know: who asks, where it is kept, what runs.
 
+mod bounds;
 pub mod fields;
 mod secure;
 mod values;
@@ -82,6 +83,8 @@ impl RuntimeConfig {
             password: None,
             maxmemory: 0,
             eviction: Policy::NoEviction,
+            limits: super::limiter::Limits::default(),
+            proxy_protocol: Vec::new(),
             tls: crate::net::tls::Settings::default(),
             workers: WorkerCount::Default,
             lua: None,
@@ -160,7 +163,7 @@ pub fn fields_of(kind: RuntimeKind) -> impl Iterator<Item = &'static Field> {
 
 /// All rows of the table.
 pub fn every_field() -> impl Iterator<Item = &'static Field> {
-    FIELDS.iter().chain(secure::FIELDS).chain(web::FIELDS)
+    FIELDS.iter().chain(bounds::FIELDS).chain(secure::FIELDS).chain(web::FIELDS)
 }
 
 /// The port of a runtime that names none; a client has none.

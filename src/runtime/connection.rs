@@ -12,6 +12,7 @@ use crate::proto::http1::RequestReader;
 use crate::ring::Fd;
 
 use super::cache::CacheClient;
+use super::limiter::{Limiter, Seat};
 use super::proxy::Link;
 use super::server::detect::Detecting;
 use super::server::http::Http;
@@ -38,6 +39,8 @@ pub enum Phase {
 pub enum Layer {
     /// Nothing: bytes go as they come.
     Plain,
+    /// A PROXY header comes first; its start is in the connection's input.
+    ProxyHeader,
     /// The first byte will say whether this is TLS.
     FirstByte,
     /// Records, after their handshake.
@@ -93,6 +96,10 @@ pub struct Connection {
     pub protocol: ProtocolState,
     /// What stands before that.
     pub layer: Layer,
+    /// What it may do in how much time; nothing without limits.
+    pub limiter: Option<Box<Limiter>>,
+    /// Its place among the connections of its address, where they are limited.
+    pub seat: Option<Seat>,
     /// Why it never came to be one of its runtime's.
     pub failure: Option<Box<str>>,
     /// Bytes read and not yet understood: the start of a message, or all that came while parked.
@@ -135,6 +142,8 @@ impl Pause {
     pub const ROUTING: u8 = 8;
     /// The cache hasn't run its commands yet.
     pub const BATCH: u8 = 16;
+    /// It is over its rate.
+    pub const RATE: u8 = 32;
 }
 
 impl Connection {
@@ -147,9 +156,14 @@ impl Connection {
     pub fn is_opening(&self) -> bool {
         match &self.layer {
             Layer::Plain => false,
-            Layer::FirstByte => true,
+            Layer::ProxyHeader | Layer::FirstByte => true,
             Layer::Tls(session) => !session.is_established(),
         }
+    }
+
+    /// Whether it is over its rate.
+    pub fn is_throttled(&self) -> bool {
+        self.limiter.as_ref().is_some_and(|limiter| limiter.throttled)
     }
 
     /// Bytes that aren't known to be sent.

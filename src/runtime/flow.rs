@@ -17,7 +17,7 @@ use super::instance::Stopping;
 use super::local::{Local, TimerEvent};
 use super::message::{FromWorker, ToWorker};
 use super::stats::{Arrival, StatsCell};
-use super::{Placement, RuntimeKind, cache, client, opening, proxy, server};
+use super::{Placement, RuntimeKind, cache, client, limiter, opening, proxy, server};
 
 impl Local {
     /// A connection in `phase`; nothing if the worker is full.
@@ -38,6 +38,8 @@ impl Local {
             role,
             protocol: ProtocolState::Messages,
             layer: Layer::Plain,
+            limiter: None,
+            seat: None,
             failure: None,
             input: Vec::new(),
             outbox: Outbox::new(),
@@ -69,8 +71,7 @@ impl Local {
         let all: u64 = workers.iter().map(|index| stats.load(*index)).sum();
         let limit = u64::from(instance.config().max_connections);
         if limit > 0 && all >= limit {
-            StatsCell::add(&instance.cell(worker).refused, 1);
-            return self.close_unowned(fd);
+            return opening::refuse_full(self, runtime, fd, peer);
         }
         let target = workers.iter().copied().min_by_key(|index| stats.load(*index));
         let target = target.unwrap_or(worker);
@@ -217,7 +218,8 @@ impl Local {
     pub fn close_half_closed(&mut self) {
         for slot in std::mem::take(&mut self.half_closed) {
             let Some(connection) = self.connections.get(slot) else { continue };
-            let waits = connection.parked || cache::has_unrun(connection);
+            let waits =
+                connection.parked || connection.is_throttled() || cache::has_unrun(connection);
             if connection.phase == Phase::Open && connection.has_heard_all() && !waits {
                 server::on_last_bytes(self, slot);
             }
@@ -339,6 +341,9 @@ impl Local {
         StatsCell::add(&self.instance_at(index).cell(worker).bytes_out, result.unwrap_or(0) as u64);
         if kept.is_err() {
             return self.close_now(slot);
+        }
+        if self.connections.at(slot).limiter.is_some() {
+            limiter::spent(self, slot, 0, 0);
         }
         if left < limits::OUTBOX_LOW_BYTES {
             self.resume(slot, Pause::OUTBOX);
@@ -502,6 +507,7 @@ impl Local {
         if std::mem::replace(&mut connection.ended, true) {
             return;
         }
+        connection.seat = None;
         let (index, is_opening) = (connection.instance, connection.is_opening());
         let is_client = self.instance_at(index).config().kind == RuntimeKind::Client;
         match self.connections.at(slot).role {

@@ -6,6 +6,7 @@
 //! Must not know: what a message is.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,7 @@ use parking_lot::Mutex;
 use crate::id::ConnectionId;
 use crate::log::LogLevel;
 
-use super::connection::{Pause, Role};
+use super::connection::{Pause, ProtocolState, Role};
 use super::local::{Local, TimerEvent};
 use super::stats::StatsCell;
 use super::{cache, server};
@@ -33,6 +34,42 @@ pub struct Limits {
     pub idle_s: u64,
     /// Connections from one address.
     pub per_address: u32,
+}
+
+/// An address, or those that begin with the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Any of its addresses.
+    pub ip: IpAddr,
+    /// How many leading bits count; at most as many as the address has.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// Whether an address is of it. An IPv4 address that came over an IPv6 socket is an IPv4 address.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.ip, ip.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(ip)) => {
+                let differ = u32::from(own) ^ u32::from(ip);
+                differ.checked_shr(32 - u32::from(self.prefix)).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(own), IpAddr::V6(ip)) => {
+                let differ = u128::from(own) ^ u128::from(ip);
+                differ.checked_shr(128 - u32::from(self.prefix)).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = if self.ip.is_ipv4() { 32 } else { 128 };
+        match self.prefix {
+            all if all == bits => write!(f, "{}", self.ip),
+            prefix => write!(f, "{}/{prefix}", self.ip),
+        }
+    }
 }
 
 impl Limits {
@@ -136,7 +173,7 @@ pub fn begin(local: &mut Local, slot: u32) {
 pub fn spent(local: &mut Local, slot: u32, bytes: u64, messages: u64) {
     let now_ns = local.now.monotonic_ns;
     let Some(connection) = local.connections.get_mut(slot) else { return };
-    let index = connection.instance;
+    let (id, index, is_open) = (connection.id, connection.instance, connection.is_open());
     let Some(limiter) = &mut connection.limiter else { return };
     limiter.active_ns = now_ns;
     if bytes == 0 && messages == 0 {
@@ -157,9 +194,8 @@ pub fn spent(local: &mut Local, slot: u32, bytes: u64, messages: u64) {
         let bucket = &instance.placement.stats.messages_bucket;
         pause_ns = pause_ns.max(bucket.spend(now_ns, messages, limits.messages_total));
     }
-    if pause_ns > 0 && !limiter.throttled && connection.is_open() {
+    if pause_ns > 0 && !limiter.throttled && is_open {
         limiter.throttled = true;
-        let id = connection.id;
         StatsCell::add(&instance.cell(local.worker).throttled, 1);
         local.pause(slot, Pause::RATE);
         let event = TimerEvent::Throttled { connection: id };
@@ -186,7 +222,8 @@ pub fn on_due(local: &mut Local, id: ConnectionId) {
     limiter.throttled = false;
     local.resume(slot, Pause::RATE);
     let connection = local.connections.at(slot);
-    let has_messages = matches!(connection.role, Role::Server | Role::Client);
+    let has_messages = matches!(connection.role, Role::Server | Role::Client)
+        && matches!(connection.protocol, ProtocolState::Messages);
     if has_messages && !connection.parked && !connection.input.is_empty() {
         server::parse_input(local, slot, 0);
     }
@@ -245,11 +282,29 @@ mod tests {
     }
 
     #[test]
+    fn networks_hold_their_addresses() {
+        for (ip, prefix, address, holds) in [
+            ("10.0.0.0", 8, "10.255.1.2", true),
+            ("10.0.0.0", 8, "11.0.0.1", false),
+            ("10.0.0.7", 32, "10.0.0.7", true),
+            ("10.0.0.7", 32, "10.0.0.6", false),
+            ("0.0.0.0", 0, "203.0.113.1", true),
+            ("10.0.0.0", 8, "::ffff:10.1.1.1", true),
+            ("2001:db8::", 32, "2001:db8:1::5", true),
+            ("2001:db8::", 32, "2001:db9::5", false),
+            ("::", 0, "::1", true),
+            ("::", 0, "10.0.0.1", false),
+        ] {
+            let network = Network { ip: ip.parse().unwrap(), prefix };
+            assert_eq!(network.contains(address.parse().unwrap()), holds, "{network} {address}");
+        }
+    }
+
+    #[test]
     fn seats_of_an_address_come_back() {
         let addresses = Arc::new(Addresses::default());
         let (one, other) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        let seats: Vec<Seat> =
-            (0..2).map(|_| Seat::take(&addresses, one, 2).unwrap()).collect();
+        let seats: Vec<Seat> = (0..2).map(|_| Seat::take(&addresses, one, 2).unwrap()).collect();
         assert!(Seat::take(&addresses, one, 2).is_none());
         assert!(Seat::take(&addresses, other, 2).is_some());
         drop(seats);

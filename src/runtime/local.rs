@@ -38,6 +38,10 @@ pub enum TimerEvent {
     Ping { runtime: RuntimeId },
     /// A dial takes too long.
     DialTimeout { connection: ConnectionId },
+    /// A connection that was over its rate is due again.
+    Throttled { connection: ConnectionId },
+    /// A connection may have been silent for too long.
+    Idle { connection: ConnectionId },
     /// A handshake takes too long.
     Handshake { connection: ConnectionId },
     /// A client is silent on a port that speaks both TLS and plain.

@@ -10,6 +10,7 @@ pub mod config;
 pub mod connection;
 pub mod flow;
 pub mod instance;
+pub mod limiter;
 pub mod local;
 pub mod message;
 pub mod opening;
@@ -198,6 +199,10 @@ pub struct RuntimeConfig {
     pub maxmemory: u64,
     /// cache: what happens then.
     pub eviction: crate::store::eviction::Policy,
+    /// What peers may do.
+    pub limits: limiter::Limits,
+    /// Whose connections begin with a PROXY header.
+    pub proxy_protocol: Vec<limiter::Network>,
     /// TLS towards clients, targets and backends.
     pub tls: crate::net::tls::Settings,
     /// How many workers serve it.

@@ -1,17 +1,22 @@
-//! What comes before a runtime's bytes: a first byte that tells TLS from plain, and the handshake; and how TLS stands
-//! between a connection's socket and its runtime from then on.
+//! What comes before a runtime's bytes: the PROXY header, a first byte that tells TLS from plain, and the handshake; and
+//! how TLS stands between a connection's socket and its runtime from then on.
 //!
 //! Until it is over the connection is a guest: its runtime hasn't met it, and a failure is counted and told to nobody
 //! else. Must not know: what records look like (`net::tls`), what the bytes say.
 
-use crate::id::ConnectionId;
+use std::net::SocketAddr;
+
+use crate::id::{ConnectionId, RuntimeId};
 use crate::limits;
 use crate::log::LogLevel;
 use crate::net::Outbox;
 use crate::net::tls::{Progress, Session};
+use crate::proto::proxy_protocol;
+use crate::ring::Fd;
 
 use super::cache::Join;
 use super::connection::{Connection, Layer, Role};
+use super::limiter::{self, Seat};
 use super::local::{Local, TimerEvent};
 use super::message::ToWorker;
 use super::stats::StatsCell;
@@ -20,9 +25,60 @@ use super::{RuntimeKind, cache, client, proxy, server};
 /// The first byte of a TLS record that opens a handshake.
 const HANDSHAKE_RECORD: u8 = 22;
 
+/// What a cache's client is told when there are too many, in Redis's words.
+const CACHE_FULL: &[u8] = b"-ERR max number of clients reached\r\n";
+
+/// A runtime has as many connections as it may: whoever comes is told so where its protocol can, and closed.
+pub fn refuse_full(local: &mut Local, runtime: RuntimeId, fd: Fd, peer: SocketAddr) {
+    let worker = local.worker;
+    let Some(&index) = local.index.get(&runtime) else { return local.close_unowned(fd) };
+    let instance = local.instance_at(index);
+    StatsCell::add(&instance.cell(worker).refused, 1);
+    let speaks =
+        instance.config().kind == RuntimeKind::Cache && instance.placement.tls.accept.is_none();
+    let slot = speaks.then(|| local.insert_connection(index, Some(fd), peer, Role::Guest));
+    let Some(slot) = slot.flatten() else { return local.close_unowned(fd) };
+    let cell = local.instance_at(index).cell(worker);
+    StatsCell::add(&cell.connections, 1);
+    say_full(local, slot);
+}
+
+fn say_full(local: &mut Local, slot: u32) {
+    local.connections.at(slot).outbox.append(CACHE_FULL);
+    local.close_after_flush(slot);
+}
+
 /// A connection was accepted.
 pub fn accepted(local: &mut Local, slot: u32) {
-    let index = local.connections.at(slot).instance;
+    let connection = local.connections.at(slot);
+    let (index, ip) = (connection.instance, connection.peer.ip());
+    let sources = &local.instance_at(index).config().proxy_protocol;
+    if !sources.iter().any(|network| network.contains(ip)) {
+        return welcome(local, slot);
+    }
+    let connection = local.connections.at(slot);
+    connection.layer = Layer::ProxyHeader;
+    let event = TimerEvent::Handshake { connection: connection.id };
+    local.timers.insert(local.now, limits::HANDSHAKE_MS, event);
+    local.read_on(slot);
+}
+
+/// It is known who it is: whether there is room for it, and whether it speaks TLS.
+fn welcome(local: &mut Local, slot: u32) {
+    let worker = local.worker;
+    let connection = local.connections.at(slot);
+    let (index, ip) = (connection.instance, connection.peer.ip().to_canonical());
+    let instance = local.instance_at(index);
+    let most = instance.config().limits.per_address;
+    if most > 0 {
+        let Some(seat) = Seat::take(&instance.placement.stats.addresses, ip, most) else {
+            StatsCell::add(&instance.cell(worker).refused, 1);
+            let speaks = instance.config().kind == RuntimeKind::Cache
+                && instance.placement.tls.accept.is_none();
+            return if speaks { say_full(local, slot) } else { local.close_now(slot) };
+        };
+        local.connections.at(slot).seat = Some(seat);
+    }
     let tls = &local.instance_at(index).placement.tls;
     match (tls.accept.is_some(), tls.optional) {
         (false, _) => local.opened(slot),
@@ -92,6 +148,7 @@ pub fn on_bytes(local: &mut Local, slot: u32, bytes: &[u8]) {
     let connection = local.connections.at(slot);
     match &mut connection.layer {
         Layer::Plain => local.on_plain_bytes(slot, bytes),
+        Layer::ProxyHeader => on_header(local, slot, bytes),
         Layer::FirstByte => {
             if bytes[0] == HANDSHAKE_RECORD {
                 accept_tls(local, slot);
@@ -103,6 +160,26 @@ pub fn on_bytes(local: &mut Local, slot: u32, bytes: &[u8]) {
             }
         }
         Layer::Tls(_) => on_records(local, slot, bytes),
+    }
+}
+
+/// A piece of the header that says whom a proxy speaks for.
+fn on_header(local: &mut Local, slot: u32, bytes: &[u8]) {
+    let connection = local.connections.at(slot);
+    connection.input.extend_from_slice(bytes);
+    match proxy_protocol::parse(&connection.input) {
+        Ok(None) => {}
+        Err(_) => failed(local, slot, "it doesn't begin with a PROXY header"),
+        Ok(Some(header)) => {
+            let rest = std::mem::take(&mut connection.input).split_off(header.consumed);
+            connection.peer = header.source.unwrap_or(connection.peer);
+            connection.layer = Layer::Plain;
+            welcome(local, slot);
+            let is_open = local.connections.get(slot).is_some_and(Connection::is_open);
+            if is_open && !rest.is_empty() {
+                on_bytes(local, slot, &rest);
+            }
+        }
     }
 }
 
@@ -189,8 +266,9 @@ impl Local {
             RuntimeKind::Proxy => proxy::front_role(),
             RuntimeKind::Server | RuntimeKind::Client => Role::Server,
         };
+        self.connections.at(slot).role = role;
+        limiter::begin(self, slot);
         let connection = self.connections.at(slot);
-        connection.role = role;
         let early = std::mem::take(&mut connection.input);
         match connection.role {
             Role::Front(_) => proxy::on_open(self, slot),

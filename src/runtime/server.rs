@@ -15,6 +15,7 @@ use crate::lua::Handlers;
 use crate::proto::websocket::Kind;
 
 use super::connection::{Pause, Phase, ProtocolState, Role};
+use super::limiter;
 use super::local::Local;
 use super::message::{FromWorker, Recipients};
 use super::stats::StatsCell;
@@ -98,6 +99,9 @@ fn handle_messages(local: &mut Local, slot: u32, bytes: &[u8], mut searched: usi
     let index = local.connections.at(slot).instance;
     let framing = local.instance_at(index).config().framing;
     let mut used = 0;
+    if local.connections.at(slot).is_throttled() {
+        return 0;
+    }
     while used < bytes.len() {
         match framing.next(&bytes[used..], searched) {
             Ok(Some(frame)) => {
@@ -109,7 +113,7 @@ fn handle_messages(local: &mut Local, slot: u32, bytes: &[u8], mut searched: usi
                 let going_on = local
                     .connections
                     .get(slot)
-                    .is_some_and(|c| c.phase == Phase::Open && !c.parked);
+                    .is_some_and(|c| c.phase == Phase::Open && !c.parked && !c.is_throttled());
                 if !going_on {
                     break;
                 }
@@ -141,6 +145,10 @@ fn on_message(local: &mut Local, slot: u32, index: usize, message: &[u8], kind: 
     let instance = local.instance_at(index);
     StatsCell::add(&instance.cell(worker).messages, 1);
     let mode = instance.config().mode;
+    if local.connections.at(slot).limiter.is_some() {
+        limiter::spent(local, slot, 0, 1);
+    }
+    let instance = local.instance_at(index);
     if mode == Mode::Out {
         return;
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::limiter::{Addresses, SharedBucket};
+
 /// What one worker counts for one runtime. On its own cache lines, so that workers don't slow each other down.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -23,6 +25,10 @@ pub struct StatsCell {
     pub protocol_errors: AtomicU64,
     /// Handshakes that failed or took too long.
     pub handshake_errors: AtomicU64,
+    /// How often a connection was over its rate and had to wait.
+    pub throttled: AtomicU64,
+    /// Connections closed because they were silent for too long.
+    pub idle_closed: AtomicU64,
     /// Connections closed because they didn't read.
     pub slow_closed: AtomicU64,
     /// WebSockets closed because they didn't answer a ping.
@@ -74,12 +80,20 @@ impl Drop for Arrival {
 #[derive(Debug)]
 pub struct RuntimeStats {
     cells: Box<[StatsCell]>,
+    /// What all its connections together may still send.
+    pub messages_bucket: SharedBucket,
+    /// Its connections by address, where they are limited.
+    pub addresses: Arc<Addresses>,
 }
 
 impl RuntimeStats {
     /// Zeroes for `workers` workers.
     pub fn new(workers: usize) -> RuntimeStats {
-        RuntimeStats { cells: (0..workers).map(|_| StatsCell::default()).collect() }
+        RuntimeStats {
+            cells: (0..workers).map(|_| StatsCell::default()).collect(),
+            messages_bucket: SharedBucket::default(),
+            addresses: Arc::default(),
+        }
     }
 
     /// The cell that worker `index` writes.

@@ -13,7 +13,7 @@ use crate::runtime::cache::{self, CacheTurn};
 use crate::runtime::connection::{Connections, Layer, Role};
 use crate::runtime::local::{Local, TimerEvent};
 use crate::runtime::message::{FromWorker, Inbox, Recipients, ToWorker};
-use crate::runtime::{client, opening, place, proxy, server};
+use crate::runtime::{client, limiter, opening, place, proxy, server};
 
 /// A worker: its world and the ring that moves it.
 pub struct Worker {
@@ -199,12 +199,16 @@ impl Worker {
         }
         match result {
             Ok(Some(received)) => {
+                let bytes = u64::from(received.bytes);
                 let connection = local.connections.at(slot);
                 if matches!((&connection.role, &connection.layer), (Role::Cache(_), Layer::Plain)) {
                     cache::on_received(local, &mut *self.driver, slot, received);
                 } else {
                     local.on_bytes(slot, self.driver.received(&received));
                     self.driver.recycle(received);
+                }
+                if local.connections.get(slot).is_some_and(|it| it.limiter.is_some()) {
+                    limiter::spent(local, slot, bytes, 0);
                 }
                 if !more {
                     local.read_on(slot);
@@ -268,6 +272,8 @@ impl Worker {
                     }
                 }
             }
+            TimerEvent::Throttled { connection } => limiter::on_due(local, connection),
+            TimerEvent::Idle { connection } => limiter::on_idle(local, connection),
             TimerEvent::Handshake { connection } => opening::on_timeout(local, connection),
             TimerEvent::FirstByte { connection } => opening::on_silence(local, connection),
             TimerEvent::Upgrade { connection } => {

@@ -103,3 +103,40 @@ fn a_line_without_an_end_closes_its_connection() {
     let logs = daemon.cli("logs lines").ok();
     assert!(logs.contains("line") || daemon.cli("stats lines").ok().contains("error"), "{logs}");
 }
+
+#[test]
+fn limits_of_a_cache_are_told_in_redis_words_and_counted() {
+    use crate::support::{has_judge, run};
+    if !has_judge("redis-cli") {
+        return;
+    }
+    let daemon = Daemon::start();
+    daemon.cli("create cache db -p 0 --max-connections 2 --rate-limit 50 -s").ok();
+    daemon.cli("create cache per -p 0 --max-connections-per-ip 1 -s").ok();
+    let (db, per) = (daemon.port("db"), daemon.port("per"));
+    let mut first = Peer::connect(db);
+    let mut second = Peer::connect(db);
+    for peer in [&mut first, &mut second] {
+        peer.say("PING");
+        peer.hears(&["+PONG\r"]);
+    }
+    let mut command = std::process::Command::new("redis-cli");
+    command.args(["-p", &db.to_string(), "PING"]);
+    let told = run(command, "");
+    let told = told.out + &told.err;
+    assert!(told.contains("ERR max number of clients reached"), "{told}");
+    // Faster than allowed: all is answered, later.
+    first.send("PING\r\n".repeat(120).as_bytes());
+    (0..120).for_each(|_| first.hears(&["+PONG\r"]));
+    first.say("PING");
+    first.hears(&["+PONG\r"]);
+    let stats = daemon.cli("stats db --format json").ok();
+    assert!(stats.contains("\"refused\": 1") && !stats.contains("\"throttled\": 0"), "{stats}");
+    let mut only = Peer::connect(per);
+    only.say("PING");
+    only.hears(&["+PONG\r"]);
+    assert!(Peer::connect(per).rest().contains("max number of clients"));
+    daemon
+        .cli("create proxy p --protocol tcp --backend db --rate-limit 5")
+        .fails(2, &["rate_limit"]);
+}

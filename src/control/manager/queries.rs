@@ -25,6 +25,8 @@ static COUNTERS: &[Counter] = &[
     ("refused", |cell| &cell.refused),
     ("protocol_errors", |cell| &cell.protocol_errors),
     ("handshake_errors", |cell| &cell.handshake_errors),
+    ("throttled", |cell| &cell.throttled),
+    ("idle_closed", |cell| &cell.idle_closed),
     ("slow_closed", |cell| &cell.slow_closed),
     ("silent_closed", |cell| &cell.silent_closed),
     ("script_errors", |cell| &cell.script_errors),

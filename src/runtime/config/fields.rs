@@ -506,10 +506,11 @@ pub fn later(name: &str) -> Option<&'static str> {
         "commands" => Some("cache commands written in Lua aren't in this version yet"),
         "http_cache" => Some("files that are asked for often are kept in memory anyway"),
         "udp" => Some("UDP isn't in this version yet"),
-        "rate_limit" | "global_rate_limit" | "idle_timeout" | "group" | "master_pw"
-        | "master_forward" | "cache" | "log" | "write" | "drain" | "health_check"
-        | "health_interval" | "health_path" | "health_threshold" | "circuit_threshold"
-        | "circuit_timeout" | "retry" | "retry_all" | "sidecar" | "raw" => Some(NOT_YET),
+        "group" | "master_pw" | "master_forward" | "cache" | "log" | "write" | "drain"
+        | "health_check" | "health_interval" | "health_path" | "health_threshold"
+        | "circuit_threshold" | "circuit_timeout" | "retry" | "retry_all" | "sidecar" | "raw" => {
+            Some(NOT_YET)
+        }
         _ => None,
     }
 }

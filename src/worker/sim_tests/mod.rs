@@ -9,6 +9,7 @@ mod client;
 mod control;
 mod detect;
 mod http;
+mod limits;
 mod proxy;
 mod pubsub;
 mod server;

@@ -5,6 +5,7 @@ use crate::lua::Handlers;
 use crate::proto::http1::{Event, Request, RequestError, Version, parse_request};
 use crate::runtime::Protocol;
 use crate::runtime::connection::{Pause, Phase};
+use crate::runtime::limiter;
 use crate::runtime::local::Local;
 use crate::runtime::server::websocket;
 use crate::runtime::stats::StatsCell;
@@ -224,6 +225,7 @@ fn on_head(local: &mut Local, slot: u32, head: &[u8], request: Request) {
     let index = local.connections.at(slot).instance;
     let instance = local.instance_at(index);
     StatsCell::add(&instance.cell(worker).messages, 1);
+    limiter::spent(local, slot, 0, 1);
     let plan = plan(local, index, head, &request);
     let now_ms = local.now.monotonic_ms();
     let Some(http) = state(local.connections.at(slot)) else { return };
