@@ -48,7 +48,7 @@ fn a_fast_sender_is_slowed_down_and_loses_nothing() {
             .iter()
             .filter_map(|message| match message {
                 FromWorker::Message { bytes, .. } => {
-                    Some(String::from_utf8(bytes.clone()).unwrap())
+                    Some(String::from_utf8(bytes.clone()).expect("it works in a story"))
                 }
                 _ => None,
             })
@@ -91,7 +91,10 @@ fn headers_of_listed_sources_say_who_it_is() {
         let mut world = World::new(seed, random, 2, faults);
         let fields = RuntimeConfig {
             mode: Mode::InOut,
-            proxy_protocol: vec![Network { ip: "0.0.0.0".parse().unwrap(), prefix: 0 }],
+            proxy_protocol: vec![Network {
+                ip: "0.0.0.0".parse().expect("it works in a story"),
+                prefix: 0,
+            }],
             ..server(Limits { per_address: 1, ..Limits::default() })
         };
         let runtime = world.place(fields, Vec::new(), None);

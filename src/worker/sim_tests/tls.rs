@@ -26,7 +26,7 @@ impl Client {
     fn connect(world: &World, address: std::net::SocketAddr, tls: &Tls) -> Client {
         Client {
             peer: Peer::new(world.sim.connect(address), Vec::new()),
-            session: tls.dial("localhost").unwrap(),
+            session: tls.dial("localhost").expect("it works in a story"),
             outbox: Outbox::new(),
             room: Room::default(),
             heard: Vec::new(),
@@ -40,15 +40,18 @@ impl Client {
 
     /// Sends a random piece of what it has to say, and hears what there is.
     fn turn(&mut self, sim: &Sim, random: &mut Random) {
-        while let Some(chunks) = self.session.take_send(&mut self.outbox).unwrap() {
+        while let Some(chunks) =
+            self.session.take_send(&mut self.outbox).expect("it works in a story")
+        {
             let all: Vec<u8> = chunks.list.iter().flat_map(|c| c.bytes().to_vec()).collect();
             self.peer.to_send.extend_from_slice(&all[chunks.sent..]);
-            self.session.on_sent(Ok(all.len() - chunks.sent), chunks).unwrap();
+            self.session.on_sent(Ok(all.len() - chunks.sent), chunks).expect("it works in a story");
         }
         self.peer.push(sim, random);
         let received = sim.peer_received(self.peer.id);
         if !received.is_empty() {
-            let progress = self.session.receive(&received, &mut self.room).unwrap();
+            let progress =
+                self.session.receive(&received, &mut self.room).expect("it works in a story");
             self.heard.extend_from_slice(&self.room.plain);
             self.ended |= progress.ended;
         }
@@ -62,8 +65,8 @@ impl Client {
 
 fn certificates() -> (Certificates, Tls, Tls) {
     let files = Certificates::make();
-    let server = files.server("localhost").load(false, None).unwrap();
-    let client = files.client().load(true, None).unwrap();
+    let server = files.server("localhost").load(false, None).expect("it works in a story");
+    let client = files.client().load(true, None).expect("it works in a story");
     (files, server, client)
 }
 
@@ -149,7 +152,8 @@ fn a_proxy_passes_everything_and_each_end_apart() {
             backend = backend.or(world.sim.accepted(address));
             backend.is_some()
         });
-        let mut backend = Peer::new(backend.unwrap(), said.iter().rev().copied().collect());
+        let mut backend =
+            Peer::new(backend.expect("it works in a story"), said.iter().rev().copied().collect());
         world.run("the bytes both ways", |world| {
             front.turn(&world.sim, &mut world.random);
             backend.push(&world.sim, &mut world.random);
