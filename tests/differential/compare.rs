@@ -22,6 +22,22 @@ const EXPLAINED: &[Difference] = &[
         explains: |_, mine, theirs| numbers(scalars(mine)) == numbers(scalars(theirs)),
     },
     Difference {
+        commands: &["z*"],
+        why: "7.2 packs a zero without its sign, so whether one has it depends on the forms that it went through",
+        explains: |_, mine, theirs| {
+            let unsigned = |value: &Value| {
+                let texts = numbers(scalars(value)).into_iter();
+                let zero = |text: String| match text.as_str() {
+                    "-0" => "0".to_owned(),
+                    "Double(-0.0)" => "Double(0.0)".to_owned(),
+                    _ => text,
+                };
+                texts.map(zero).collect::<Vec<String>>()
+            };
+            unsigned(mine) == unsigned(theirs)
+        },
+    },
+    Difference {
         commands: &["zrank", "zrevrank"],
         why: "since 7.2 they take WITHSCORE",
         explains: |command, _, _| command.len() == 4,
@@ -95,9 +111,9 @@ const EXPLAINED: &[Difference] = &[
         },
     },
     Difference {
-        commands: &["lrem"],
-        why: "since 7.2 the smallest count is refused, because it has no positive partner",
-        explains: |command, _, _| command[2] == b"-9223372036854775808",
+        commands: &["lrem", "lpos"],
+        why: "since 7.2 the smallest count or rank is refused, because it has no positive partner",
+        explains: |command, _, _| command[2..].iter().any(|word| word == b"-9223372036854775808"),
     },
     Difference {
         commands: &["xinfo", "xpending"],

@@ -347,7 +347,8 @@ impl Generator {
         let odd = if words.len() > 1 && words[1].starts_with(b"y") { 9 } else { self.below(40) };
         match odd {
             1 if ranks => {}
-            0 if words.len() > 1 => drop(words.pop()),
+            // Since 7.2 COMMAND GETKEYS takes one word less.
+            0 if words.len() > 1 && name != "COMMAND" => drop(words.pop()),
             1 => words.push(b"x".to_vec()),
             2 | 3 if words.len() > 1 => {
                 let at = 1 + self.below(words.len() - 1);

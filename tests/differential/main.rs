@@ -44,6 +44,8 @@ fn replies_are_those_of_redis() {
             let before = recent[recent.len().saturating_sub(12)..].join("\n    ");
             differences.push(format!("{difference}\n  after\n    {before}"));
             recent.clear();
+            queued.clear();
+            exchange(&mut ours, &mut judge, &[b"DISCARD".to_vec()]);
             ours.flush();
             judge.run(&[b"FLUSHALL".to_vec()]);
         }
