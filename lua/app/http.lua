@@ -25,7 +25,7 @@ local OWN = { ["content-length"] = true, ["transfer-encoding"] = true, date = tr
   ["keep-alive"] = true }
 
 -- What a request keeps in its array part.
-local BLOB, RECORD, NUMBER, STAGE, HANDLER, RESPONSE, BODY, NAMES = 1, 2, 3, 4, 5, 6, 7, 8
+local BLOB, RECORD, NUMBER, STAGE, HANDLER, RESPONSE, BODY, NAMES, WAS_READ = 1, 2, 3, 4, 5, 6, 7, 8, 9
 
 -- Requests ----------------------------------------------------------------------------------------------------------
 
@@ -168,6 +168,7 @@ function Request.header(req, name)
     local stop = find(blob, "\n", last + 1, true)
     return sub(blob, last + 1, stop - 1)
   end
+  return nil
 end
 
 --- The body as JSON: the value, or nil and what is wrong.
@@ -186,10 +187,12 @@ end
 
 --- The next piece of the body of a streaming route: a string, nil at its end, or `nil, err`. Waits.
 function Request.read(req)
-  if req[BODY] then
-    local body = req[BODY]
-    req[BODY] = nil
-    return body ~= "" and body or nil
+  local body = req[BODY]
+  if body then
+    -- It came whole: one piece.
+    local was_read = req[WAS_READ]
+    req[WAS_READ] = true
+    return not was_read and body ~= "" and body or nil
   end
   local record = req[RECORD]
   if record.closed then

@@ -3,6 +3,7 @@
 mod budget;
 mod caches;
 mod errors;
+mod http;
 mod loading;
 mod requests;
 mod sandbox;
@@ -197,7 +198,15 @@ impl TestHost {
             Action::Log { level: LogLevel::Info, text, .. } => format!("log {text}"),
             Action::Log { level, text, .. } => format!("log {level:?} {text}"),
             Action::Http { connection, number, act } => {
-                format!("http {} {number} {act:?}", connection.slot())
+                let act = match *act {
+                    HttpAct::Respond { status, fields, body } => {
+                        let (fields, body) =
+                            (self.text(fields.0, fields.1), self.text(body.0, body.1));
+                        format!("{status} [{fields}] {body}")
+                    }
+                    other => format!("{other:?}"),
+                };
+                format!("http {} {number} {act}", connection.slot())
             }
             Action::Failed { runtime } => format!("failed {:?}", runtime.map(|id| id.0)),
             Action::StopEnded { runtime } => format!("stopped {}", runtime.0),
