@@ -234,6 +234,8 @@ pub const SCRIPT_MEMORY_BYTES: usize = 256 * 1024 * 1024;
 pub const SOURCE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// How long an operation waits for the addresses of names.
 pub const LOOKUP_MS: u64 = 3_000;
+/// When names that are in use are looked up again.
+pub const LOOKUP_REFRESH_MS: u64 = 30_000;
 /// When a name that couldn't be found is tried again.
 pub const LOOKUP_AGAIN_MS: u64 = 10_000;
 /// Operations that wait for one name.

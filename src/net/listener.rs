@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 
+use super::holder;
 use crate::error::OperatorError;
 use crate::limits::LISTEN_BACKLOG;
 use crate::ring::{Fd, socket};
@@ -84,8 +85,16 @@ fn bind_error(address: SocketAddr, error: &io::Error) -> OperatorError {
     let port = address.port();
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            OperatorError::failed(format!("can't listen on {address}: the address is in use"))
-                .hint(format!("another process has port {port} (ss -ltnp 'sport = :{port}' shows it); stop it or choose another port"))
+            let error =
+                OperatorError::failed(format!("can't listen on {address}: the address is in use"));
+            error.hint(match holder::of_port(port) {
+                Some((name, process)) => format!(
+                    "{name} (process {process}) has port {port}; stop it or choose another port"
+                ),
+                None => format!(
+                    "another process has port {port} (ss -ltnp 'sport = :{port}' shows it); stop it or choose another port"
+                ),
+            })
         }
         io::ErrorKind::PermissionDenied if port < 1024 => OperatorError::failed(format!(
             "can't listen on {address}: ports below 1024 need a privilege"
@@ -147,7 +156,8 @@ mod tests {
         let first = Listener::bind(parse_address("0").unwrap()).unwrap();
         let error = Listener::bind(first.address()).unwrap_err();
         assert!(error.message.contains(&first.address().to_string()), "{error}");
-        assert!(error.hint.as_ref().unwrap().contains("ss -ltnp"), "{error}");
+        let process = format!("(process {})", std::process::id());
+        assert!(error.hint.as_ref().unwrap().contains(&process), "{error}");
         drop(first);
     }
 

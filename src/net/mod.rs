@@ -3,6 +3,7 @@
 //! Must not know: protocols, runtimes, Lua, stores.
 
 pub mod dial;
+pub mod holder;
 pub mod listener;
 pub mod outbox;
 pub mod tls;

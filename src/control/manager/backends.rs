@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Manager;
 use crate::error::OperatorError;
 use crate::id::RuntimeKind;
-use crate::limits::{LOOKUP_AGAIN_MS, LOOKUP_MS};
+use crate::limits::{LOOKUP_AGAIN_MS, LOOKUP_MS, LOOKUP_REFRESH_MS};
 use crate::log::LogLevel;
 use crate::net::dial::Target;
 use crate::runtime::config::backend_parts;
@@ -28,6 +28,7 @@ pub struct Resolved {
 pub(super) struct Names {
     found: BTreeMap<Target, Vec<SocketAddr>>,
     retrying: bool,
+    refreshing: bool,
 }
 
 impl Manager {
@@ -43,9 +44,31 @@ impl Manager {
         targets.dedup();
         let request =
             self.expect_replies(LOOKUP_MS, targets.len(), move |manager, _| then(manager));
+        if !targets.is_empty() {
+            self.refresh_names_later();
+        }
         for target in targets {
             self.look_up(request, target);
         }
+    }
+
+    /// Names move: those that running runtimes dial are looked up again from time to time.
+    fn refresh_names_later(&mut self) {
+        if std::mem::replace(&mut self.names.refreshing, true) {
+            return;
+        }
+        self.after(LOOKUP_REFRESH_MS, |manager| {
+            manager.names.refreshing = false;
+            if manager.is_ending() {
+                return;
+            }
+            let running = manager.runtimes.values().filter(|runtime| runtime.is_running());
+            let named = running.filter(|runtime| !lookups(&runtime.config).is_empty());
+            let names: Vec<String> = named.map(|runtime| runtime.name().to_owned()).collect();
+            for name in names {
+                manager.refresh_backends(&name);
+            }
+        });
     }
 
     fn look_up(&mut self, request: u64, target: Target) {
