@@ -258,6 +258,12 @@ pub const WEBSOCKET_PING_MS_MAX: u64 = 86_400_000;
 pub const WEBSOCKET_KEEP_BYTES: usize = 512;
 /// What a worker keeps of the buffers that its WebSockets share.
 pub const WEBSOCKET_SCRATCH_KEEP_BYTES: usize = 1024 * 1024;
+/// What the outbox of a connection that drops its oldest messages is fed up to: bytes there can't be dropped.
+pub const BACKLOG_FEED_BYTES: usize = 64 * 1024;
+/// The smallest bound of what may wait for a connection that a runtime may name.
+pub const BACKLOG_BYTES_MIN: u64 = 64 * 1024;
+/// The largest.
+pub const BACKLOG_BYTES_LIMIT: u64 = 1024 * 1024 * 1024;
 /// Broadcasts of one run are delivered together up to this size.
 pub const BROADCAST_GATHERED_BYTES_MAX: usize = 64 * 1024;
 /// How often a runtime's WebSockets are looked after at most, in milliseconds.

@@ -6,11 +6,11 @@ use crate::log::LogLevel;
 use crate::net::dial::Backoff;
 use crate::ring::{Errno, Fd, Op, OpKind, Token};
 
-use super::connection::{Phase, Role};
+use super::connection::{Phase, ProtocolState, Role};
 use super::local::{Local, TimerEvent};
 use super::message::FromWorker;
-use super::opening;
 use super::stats::StatsCell;
+use super::{Protocol, opening};
 
 /// What a client runtime remembers between its connections.
 pub struct Dialler {
@@ -83,12 +83,16 @@ pub fn on_connected(local: &mut Local, slot: u32, result: Result<Fd, Errno>) {
     }
 }
 
-/// Connected, and its handshake is over.
+/// Connected, and TLS is settled: a WebSocket asks for itself first, and comes here again when that is agreed.
 pub fn opened(local: &mut Local, slot: u32) {
     let worker = local.worker;
     let connection = local.connections.at(slot);
-    connection.role = Role::Client;
     let index = connection.instance;
+    let is_websocket = matches!(connection.protocol, ProtocolState::WebSocket(_));
+    if local.instance_at(index).config().protocol == Protocol::WebSocket && !is_websocket {
+        return super::server::websocket::connect(local, slot);
+    }
+    local.connections.at(slot).role = Role::Client;
     let instance = local.instance_at(index);
     instance.dialler.backoff.reset();
     instance.dialler.failures = 0;

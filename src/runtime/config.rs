@@ -73,6 +73,8 @@ impl RuntimeConfig {
             protocol: if kind == RuntimeKind::Server { Protocol::Auto } else { Protocol::Messages },
             detect_ms: crate::limits::DETECT_MS,
             http: HttpConfig::default(),
+            backlog_bytes_max: crate::limits::OUTBOX_MAX_BYTES,
+            drops_oldest: false,
             websocket: super::WebSocketSettings::default(),
             max_connections: 0,
             target: (kind == RuntimeKind::Client).then(|| DEFAULT_TARGET.to_owned()),

@@ -9,11 +9,13 @@ use crate::limits;
 use crate::net::Outbox;
 use crate::net::tls::Session;
 use crate::proto::http1::RequestReader;
+use crate::proto::websocket::handshake::Offer;
 use crate::ring::Fd;
 
 use super::cache::CacheClient;
 use super::limiter::{Limiter, Seat};
 use super::proxy::Link;
+use super::server::backlog::Backlog;
 use super::server::detect::Detecting;
 use super::server::http::Http;
 use super::server::websocket::WebSocket;
@@ -74,6 +76,8 @@ pub enum ProtocolState {
     Http(Box<Http>),
     /// HTTP/1, one request that must become a WebSocket.
     Upgrading(RequestReader),
+    /// HTTP/1, the answer to our own such request.
+    Connecting(Box<Offer>),
     /// WebSocket.
     WebSocket(Box<WebSocket>),
 }
@@ -106,6 +110,10 @@ pub struct Connection {
     pub input: Vec<u8>,
     /// Bytes to send.
     pub outbox: Outbox,
+    /// Bytes that may wait for the peer to take them.
+    pub backlog_bytes_max: usize,
+    /// Messages behind the outbox's, if the oldest are dropped beyond that; else the connection closes.
+    pub backlog: Option<Box<Backlog>>,
     /// Ops that the kernel still holds for it.
     pub in_flight: u16,
     /// A receive is in flight.

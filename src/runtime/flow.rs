@@ -29,6 +29,9 @@ impl Local {
         role: Role,
     ) -> Option<u32> {
         let phase = if fd.is_some() { Phase::Open } else { Phase::Dialling };
+        let config = self.instance_at(instance).config();
+        let backlog_bytes_max = config.backlog_bytes_max;
+        let backlog = config.drops_oldest.then(Box::default);
         let slot = self.connections.insert(|id| Connection {
             id,
             fd,
@@ -43,6 +46,8 @@ impl Local {
             failure: None,
             input: Vec::new(),
             outbox: Outbox::new(),
+            backlog_bytes_max,
+            backlog,
             in_flight: 0,
             receiving: false,
             cancelling: false,
@@ -168,6 +173,9 @@ impl Local {
             Role::Front(_) | Role::Back(_) => proxy::on_bytes(self, slot, bytes),
             // Without TLS a cache takes its bytes where they are; see `cache::on_received`.
             Role::Cache(_) => cache::on_bytes(self, slot, bytes),
+            Role::Guest if matches!(connection.protocol, ProtocolState::Connecting(_)) => {
+                server::websocket::on_answer_bytes(self, slot, bytes);
+            }
             // Its cache is busy: they wait.
             Role::Guest => connection.input.extend_from_slice(bytes),
         }
@@ -185,6 +193,9 @@ impl Local {
             }
             Phase::Open => match connection.role {
                 Role::Front(_) | Role::Back(_) => proxy::on_end(self, slot),
+                Role::Guest if matches!(connection.protocol, ProtocolState::Connecting(_)) => {
+                    server::websocket::failed(self, slot, "the other side closed it");
+                }
                 Role::Guest => {}
                 _ => {
                     server::http::on_parked_bytes(self, slot);
@@ -263,7 +274,7 @@ impl Local {
     pub fn mark_dirty(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
         let bytes = connection.outbox.bytes();
-        if bytes > limits::OUTBOX_MAX_BYTES {
+        if bytes > connection.backlog_bytes_max {
             return self.close_slow(slot);
         }
         // A proxied half is read on: if its peer waits for us to read before it reads itself, both would wait forever.
@@ -351,6 +362,7 @@ impl Local {
             proxy::on_outbox_low(self, slot);
             server::http::on_outbox_low(self, slot);
         }
+        self.feed(slot, false);
         let Some(connection) = self.connections.get_mut(slot) else { return };
         if left > 0 {
             if !connection.dirty {
@@ -369,6 +381,7 @@ impl Local {
         let connection = self.connections.at(slot);
         match connection.phase {
             Phase::Open => {
+                self.feed(slot, true);
                 server::websocket::on_closing(self, slot);
                 let connection = self.connections.at(slot);
                 if connection.phase != Phase::Open {

@@ -57,6 +57,8 @@ pub enum Protocol {
 pub struct WebSocketSettings {
     /// The subprotocols it speaks, the dearest first.
     pub subprotocols: Vec<String>,
+    /// client: the path and query to ask for.
+    pub path: String,
     /// server: the pages that may connect; empty for all.
     pub origins: Vec<String>,
     /// Whether to agree on compression.
@@ -73,6 +75,7 @@ impl Default for WebSocketSettings {
     fn default() -> WebSocketSettings {
         WebSocketSettings {
             subprotocols: Vec::new(),
+            path: "/".to_owned(),
             origins: Vec::new(),
             deflate: true,
             message_bytes_max: crate::limits::WEBSOCKET_MESSAGE_BYTES_MAX,
@@ -175,6 +178,10 @@ pub struct RuntimeConfig {
     pub framing: Framing,
     /// server: what its clients speak.
     pub protocol: Protocol,
+    /// Bytes that may wait for a connection that doesn't read.
+    pub backlog_bytes_max: usize,
+    /// server: beyond that the oldest messages are dropped; else the connection closes.
+    pub drops_oldest: bool,
     /// server, client: what holds of its WebSockets.
     pub websocket: WebSocketSettings,
     /// server: how long `auto` waits for a client's first bytes before its app meets it, in milliseconds.

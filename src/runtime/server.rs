@@ -1,9 +1,10 @@
 //! The server runtime on one worker: messages from its connections go to a handler, or to all other connections.
 //! A client runtime's one connection speaks in the same way.
 //!
-//! `detect` finds out what a new client speaks; `http` and `websocket` serve those that speak that; `outgoing` sends to
+//! `backlog` keeps what a slow peer hasn't taken. `detect` finds out what a new client speaks; `http` and `websocket` serve those that speak that; `outgoing` sends to
 //! many.
 
+pub mod backlog;
 pub mod detect;
 pub mod http;
 pub mod outgoing;
@@ -55,6 +56,7 @@ pub fn on_bytes(local: &mut Local, slot: u32, bytes: &[u8]) {
         ProtocolState::Http(_) => return http::on_bytes(local, slot, bytes),
         ProtocolState::WebSocket(_) => return websocket::on_bytes(local, slot, bytes),
         ProtocolState::Upgrading(_) => return websocket::on_head_bytes(local, slot, bytes),
+        ProtocolState::Connecting(_) => return,
     }
     if connection.input.is_empty() {
         let used = handle_messages(local, slot, bytes, 0);
@@ -76,7 +78,7 @@ pub fn parse_input(local: &mut Local, slot: u32, searched: usize) {
         ProtocolState::Messages | ProtocolState::WebSocket(_) => {}
         ProtocolState::Detecting(_) => return detect::on_input(local, slot),
         ProtocolState::Http(_) => return http::on_input(local, slot),
-        ProtocolState::Upgrading(_) => return,
+        ProtocolState::Upgrading(_) | ProtocolState::Connecting(_) => return,
     }
     let mut input = std::mem::take(&mut local.connections.at(slot).input);
     if matches!(local.connections.at(slot).protocol, ProtocolState::WebSocket(_)) {

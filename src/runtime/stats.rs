@@ -31,6 +31,8 @@ pub struct StatsCell {
     pub idle_closed: AtomicU64,
     /// Connections closed because they didn't read.
     pub slow_closed: AtomicU64,
+    /// Messages, or runs of them, that a slow connection didn't get.
+    pub dropped: AtomicU64,
     /// WebSockets closed because they didn't answer a ping.
     pub silent_closed: AtomicU64,
     /// Errors of the runtime's handlers.

@@ -119,6 +119,66 @@ fn only_pages_of_the_listed_origins_connect() {
     assert_eq!(play(daemon.port("echo"), &steps), "good 101\nbad 403\nnone 101\n");
 }
 
+/// Our client against our server: connected means agreed, kinds are kept, a closed connection comes back.
+#[test]
+fn a_client_runtime_speaks_it_too() {
+    let mut daemon = Daemon::start();
+    let server = r#"
+      server "far" {
+        port = 0,
+        on_websocket = function(conn, headers, request)
+          conn:send("welcome " .. request.query .. " " .. tostring(request.subprotocol))
+        end,
+        on_message = function(conn, message, binary)
+          if message == "leave" then conn:close(4000, "as you wish") else conn:send(message) end
+        end,
+      }
+    "#;
+    daemon.folder.write("far.lua", server);
+    daemon.cli("apply far.lua").ok();
+    let client = r#"
+      local met = 0
+      client "near" {
+        target = "ws://127.0.0.1:PORT/room?name=ada", subprotocols = { "chat" },
+        on_connect = function(conn)
+          met = met + 1
+          log.info("met %d", met)
+          if met == 1 then
+            conn:send("text")
+            conn:send("\xff\0", { binary = true })
+            conn:send(("x"):rep(100000))
+            conn:send("leave")
+          end
+        end,
+        on_message = function(conn, message, binary)
+          log.info("heard %s %s", #message < 30 and (message:gsub("[^%w%p ]", ".")) or #message, tostring(binary))
+        end,
+        on_disconnect = function(conn, code, reason) log.info("lost %d %s", code, reason) end,
+      }
+    "#;
+    daemon.folder.write("near.lua", &client.replace("PORT", &daemon.port("far").to_string()));
+    daemon.cli("apply near.lua").ok();
+    for line in [
+        "met 1",
+        "heard welcome name=ada nil false",
+        "heard text false",
+        "heard .. true",
+        "heard 100000 false",
+        "lost 4000 as you wish",
+        "met 2",
+    ] {
+        daemon.until_logged(line);
+    }
+    assert_eq!(daemon.fields("near")["protocol"], "websocket");
+    // What isn't a WebSocket is a failed dial.
+    let plain = "server \"plain\" { port = 0, protocol = \"http\" }";
+    daemon.folder.write("plain.lua", plain);
+    daemon.cli("apply plain.lua").ok();
+    let target = format!("ws://127.0.0.1:{}/", daemon.port("plain"));
+    daemon.cli_words(&["create", "client", "lost", "-t", &target, "-s"]).ok();
+    daemon.until_logged("it refuses the WebSocket with status 404");
+}
+
 #[test]
 fn a_stop_says_goodbye() {
     if !has_judge("python3") {

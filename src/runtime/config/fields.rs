@@ -7,8 +7,11 @@ use serde_json::{Value, json};
 
 use super::values as v;
 use crate::id::RuntimeKind::{self, Cache, Client, Proxy, Server};
-use crate::limits::{DETECT_MS_MAX, WEBSOCKET_MESSAGE_BYTES_LIMIT, WEBSOCKET_PING_MS_MAX};
-use crate::runtime::{RuntimeConfig, WorkerCount};
+use crate::limits::{
+    BACKLOG_BYTES_LIMIT, BACKLOG_BYTES_MIN, DETECT_MS_MAX, WEBSOCKET_MESSAGE_BYTES_LIMIT,
+    WEBSOCKET_PING_MS_MAX,
+};
+use crate::runtime::{Protocol, RuntimeConfig, WorkerCount};
 use crate::store::eviction::Policy;
 
 /// One field of runtimes.
@@ -172,14 +175,14 @@ pub static FIELDS: &[Field] = &[
         name: "protocol",
         aliases: &[],
         kinds: &[Client],
-        value: ValueType::Choice(&["lines", "raw"]),
+        value: ValueType::Choice(&["lines", "raw", "websocket"]),
         default: "lines",
         flag: None,
-        help: "the same as framing, for lines and raw",
+        help: "what the server speaks: websocket, or lines or raw, the same as framing",
         live: false,
         required: false,
-        write: |config, value| v::client_protocol(value).map(|framing| config.framing = framing),
-        read: |_| None,
+        write: v::set_client_protocol,
+        read: |config| (config.protocol == Protocol::WebSocket).then(|| json!("websocket")),
     },
     Field {
         name: "detect_ms",
@@ -195,9 +198,22 @@ pub static FIELDS: &[Field] = &[
         read: |config| Some(json!(config.detect_ms)),
     },
     Field {
+        name: "path",
+        aliases: &[],
+        kinds: &[Client],
+        value: ValueType::Text,
+        default: "/",
+        flag: flag("path"),
+        help: "WebSocket: the path and query to ask the server for",
+        live: false,
+        required: false,
+        write: |config, value| v::path(value).map(|path| config.websocket.path = path),
+        read: |config| Some(json!(config.websocket.path)),
+    },
+    Field {
         name: "websocket",
         aliases: &[],
-        kinds: &[Server],
+        kinds: MESSAGING,
         value: ValueType::Boolean,
         default: "false",
         flag: flag("websocket"),
@@ -206,6 +222,37 @@ pub static FIELDS: &[Field] = &[
         required: false,
         write: v::set_websocket,
         read: |_| None,
+    },
+    Field {
+        name: "max_backlog",
+        aliases: &[],
+        kinds: &[Server],
+        value: ValueType::Integer,
+        default: "67108864",
+        flag: flag("max-backlog"),
+        help: "bytes that may wait for a client that doesn't read; beyond, backpressure says",
+        live: true,
+        required: false,
+        write: |config, value| {
+            v::integer(value, BACKLOG_BYTES_MIN, BACKLOG_BYTES_LIMIT)
+                .map(|bytes| config.backlog_bytes_max = bytes as usize)
+        },
+        read: |config| Some(json!(config.backlog_bytes_max)),
+    },
+    Field {
+        name: "backpressure",
+        aliases: &[],
+        kinds: &[Server],
+        value: ValueType::Choice(&["close", "drop"]),
+        default: "close",
+        flag: flag("backpressure"),
+        help: "what a client's full backlog does: close it, or drop its oldest messages",
+        live: true,
+        required: false,
+        write: |config, value| {
+            v::choice(value, v::BACKPRESSURE).map(|drops| config.drops_oldest = drops)
+        },
+        read: |config| v::word(config.drops_oldest, v::BACKPRESSURE),
     },
     Field {
         name: "subprotocols",
@@ -328,10 +375,10 @@ pub static FIELDS: &[Field] = &[
         value: ValueType::Text,
         default: "127.0.0.1:8000",
         flag: short_flag("target", 't'),
-        help: "the HOST:PORT to connect to",
+        help: "the HOST:PORT to connect to, or a ws:// or wss:// address",
         live: false,
         required: true,
-        write: |config, value| v::target(value).map(|target| config.target = Some(target)),
+        write: v::set_target,
         read: |config| config.target.as_ref().map(|target| json!(target)),
     },
     Field {

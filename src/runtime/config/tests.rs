@@ -79,6 +79,35 @@ fn several_spellings_mean_the_same() {
 }
 
 #[test]
+fn a_websockets_address_says_it_all() {
+    for (address, target, path, secure) in [
+        ("ws://example.org", "example.org:80", "/", false),
+        ("wss://example.org/a/b?c=d", "example.org:443", "/a/b?c=d", true),
+        ("ws://[::1]:9000?x", "[::1]:9000", "/?x", false),
+        ("ws://[::1]/", "[::1]:80", "/", false),
+    ] {
+        let config = parse(RuntimeKind::Client, json!({"target": address})).unwrap();
+        assert_eq!(config.target.as_deref(), Some(target), "{address}");
+        assert_eq!(config.websocket.path, path, "{address}");
+        assert_eq!(config.protocol, Protocol::WebSocket);
+        assert_eq!(config.tls.mode == crate::net::tls::Mode::On, secure, "{address}");
+        let fields = config.to_fields();
+        assert_eq!(RuntimeConfig::parse(RuntimeKind::Client, "x", &fields).unwrap(), config);
+    }
+}
+
+#[test]
+fn a_wrong_address_of_a_websocket_says_what_was_expected() {
+    for (fields, message) in [
+        (json!({"target": "ws://"}), "is not an address to connect to"),
+        (json!({"path": "chat"}), "expected a path such as"),
+    ] {
+        let error = parse(RuntimeKind::Client, fields.clone()).unwrap_err();
+        assert!(error.contains(message), "{fields}: {error}");
+    }
+}
+
+#[test]
 fn wrong_fields_of_websockets_say_what_was_expected() {
     let cases = [
         (json!({"websocket": true, "framing": "raw", "protocol": "raw"}), "websocket: contradicts"),

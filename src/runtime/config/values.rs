@@ -22,6 +22,8 @@ pub const STRATEGIES: &[(&str, Strategy)] =
 pub const ACCESSES: &[(&str, Access)] =
     &[("readonly", Access::ReadOnly), ("readwrite", Access::ReadWrite), ("admin", Access::Admin)];
 
+pub const BACKPRESSURE: &[(&str, bool)] = &[("close", false), ("drop", true)];
+
 const FRAMINGS: &[(&str, Framing)] = &[
     ("lines", Framing::Lines),
     ("raw", Framing::Raw),
@@ -242,15 +244,19 @@ pub fn list_out(list: &[String]) -> Option<Value> {
     (!list.is_empty()).then(|| json!(list))
 }
 
-pub fn client_protocol(value: &Value) -> Read<Framing> {
-    match text(value)? {
-        "lines" | "tcp" => Ok(Framing::Lines),
-        "raw" => Ok(Framing::Raw),
-        later @ ("http" | "websocket" | "tls" | "udp") => {
-            Err(format!("\"{later}\" isn't in this version yet; lines and raw are"))
+pub fn set_client_protocol(config: &mut RuntimeConfig, value: &Value) -> Read<()> {
+    (config.protocol, config.framing) = match text(value)? {
+        "lines" | "tcp" => (Protocol::Messages, Framing::Lines),
+        "raw" => (Protocol::Messages, Framing::Raw),
+        "websocket" => (Protocol::WebSocket, Framing::Lines),
+        later @ ("http" | "tls" | "udp") => {
+            return Err(format!(
+                "\"{later}\" isn't in this version yet; lines, raw and websocket are"
+            ));
         }
-        _ => Err(expected("\"lines\" or \"raw\"", value)),
-    }
+        _ => return Err(expected("\"lines\", \"raw\" or \"websocket\"", value)),
+    };
+    Ok(())
 }
 
 pub fn proxy_protocol(value: &Value) -> Read<()> {
@@ -271,8 +277,40 @@ pub fn strategy(value: &Value) -> Read<Strategy> {
     }
 }
 
-pub fn target(value: &Value) -> Read<String> {
-    let target: Target = text(value)?.parse().map_err(|error: crate::error::OperatorError| {
+/// `HOST:PORT`, or a WebSocket's address, which says all there is to say.
+pub fn set_target(config: &mut RuntimeConfig, value: &Value) -> Read<()> {
+    let address = text(value)?;
+    let (rest, port) = match (address.strip_prefix("ws://"), address.strip_prefix("wss://")) {
+        (Some(rest), _) => (rest, 80),
+        (_, Some(rest)) => (rest, 443),
+        _ => {
+            config.target = Some(target(address)?);
+            return Ok(());
+        }
+    };
+    let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
+    let host = if has_port { host.to_owned() } else { format!("{host}:{port}") };
+    config.target = Some(target(&host)?);
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    config.websocket.path = self::path(&json!(path))?;
+    config.protocol = Protocol::WebSocket;
+    if port == 443 {
+        config.tls.mode = crate::net::tls::Mode::On;
+    }
+    Ok(())
+}
+
+/// What may stand in a request's first line.
+pub fn path(value: &Value) -> Read<String> {
+    let path = text(value)?;
+    let is_fit = path.starts_with('/') && path.bytes().all(|byte| (b'!'..=b'~').contains(&byte));
+    let plain = is_fit && !path.contains('#');
+    plain.then(|| path.to_owned()).ok_or_else(|| expected("a path such as \"/chat?room=1\"", value))
+}
+
+fn target(text: &str) -> Read<String> {
+    let target: Target = text.parse().map_err(|error: crate::error::OperatorError| {
         format!("{}; write HOST:PORT", error.message)
     })?;
     Ok(target.to_string())

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use super::{detect, websocket};
+use super::{backlog, detect, websocket};
 use crate::limits;
 use crate::proto::websocket::{Deflate, Kind};
+use crate::ring::Chunk;
 use crate::runtime::Framing;
 use crate::runtime::connection::{Phase, ProtocolState, Role};
 use crate::runtime::local::Local;
@@ -129,13 +130,31 @@ impl Local {
                 return Framing::Lines.write(message, &mut framed)
                     && detect::send(self, slot, &framed);
             }
-            ProtocolState::Http(_) | ProtocolState::Upgrading(_) => return false,
+            ProtocolState::Http(_) | ProtocolState::Upgrading(_) | ProtocolState::Connecting(_) => {
+                return false;
+            }
         }
         let index = connection.instance;
         let framing = self.instances[index].as_ref().map_or(Framing::Raw, |i| i.config().framing);
+        if self.connections.at(slot).backlog.is_some() {
+            let mut bytes = Vec::with_capacity(message.len() + 4);
+            let written = framing.write(message, &mut bytes);
+            if written {
+                self.send_droppable(slot, Chunk::Owned(bytes));
+            }
+            return written;
+        }
         let written = framing.write(message, self.connections.at(slot).outbox.tail());
         self.mark_dirty(slot);
         written
+    }
+
+    fn send_chunk(&mut self, slot: u32, chunk: Chunk) -> bool {
+        let is_open = self.connections.at(slot).phase == Phase::Open;
+        if is_open {
+            self.send_droppable(slot, chunk);
+        }
+        is_open
     }
 
     /// One message for a runtime's connections on this worker; how many take it.
@@ -194,9 +213,16 @@ impl Local {
                 let form = forms.get(0, &mut self.deflate);
                 return detect::send(self, slot, &form.bytes);
             }
-            ProtocolState::Http(_) | ProtocolState::Upgrading(_) => return false,
+            ProtocolState::Http(_) | ProtocolState::Upgrading(_) | ProtocolState::Connecting(_) => {
+                return false;
+            }
         };
+        let drops = connection.backlog.is_some();
         match forms.get(which, &mut self.deflate) {
+            Form { bytes, shared } if drops => {
+                let chunk = backlog::chunk(bytes, shared.as_ref());
+                self.send_chunk(slot, chunk)
+            }
             Form { shared: Some(bytes), .. } => self.send_shared(slot, bytes),
             Form { bytes, .. } => self.send(slot, bytes),
         }

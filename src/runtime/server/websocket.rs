@@ -4,9 +4,11 @@
 //! `upgrade` makes connections WebSockets, `keep_alive` finds those whose peer is gone without a word.
 //! Must not know: how frames look (`proto::websocket`), what messages are for.
 
+mod connect;
 mod keep_alive;
 mod upgrade;
 
+pub use connect::{connect, failed, on_answer_bytes};
 pub use keep_alive::on_ping_timer;
 pub use upgrade::{begin_pinned, on_head_bytes, on_head_timer, upgrade_http};
 
@@ -16,6 +18,7 @@ use crate::proto::websocket::frame::{self, Opcode};
 use crate::proto::websocket::{
     CloseCode, Compression, Deflate, Event, Kind, Reader, Side, Violation,
 };
+use crate::ring::Chunk;
 use crate::ring::random::Random;
 use crate::runtime::connection::{Connection, Pause, Phase, ProtocolState};
 use crate::runtime::local::Local;
@@ -255,8 +258,14 @@ pub fn send(local: &mut Local, slot: u32, message: &[u8], kind: Option<Kind>) ->
     let ProtocolState::WebSocket(socket) = &connection.protocol else { return false };
     let key = socket.key(&mut local.random);
     let bits = socket.compression.map(|compression| compression.window_bits);
-    let out = connection.outbox.tail();
-    write_message(&mut local.deflate, message, kind, bits, key, out);
-    local.mark_dirty(slot);
+    if connection.backlog.is_some() {
+        let mut bytes = Vec::new();
+        write_message(&mut local.deflate, message, kind, bits, key, &mut bytes);
+        local.send_droppable(slot, Chunk::Owned(bytes));
+    } else {
+        let out = connection.outbox.tail();
+        write_message(&mut local.deflate, message, kind, bits, key, out);
+        local.mark_dirty(slot);
+    }
     true
 }

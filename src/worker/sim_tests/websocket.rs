@@ -429,3 +429,54 @@ fn what_is_no_upgrade_is_turned_away() {
         world.finish()
     });
 }
+
+/// A reader that falls behind loses the oldest messages and nothing else: what it gets is whole, in order, and ends with
+/// the newest. The others get all of it.
+#[test]
+fn a_slow_reader_loses_the_oldest_messages() {
+    story(66, 0..16, |seed, mut random| {
+        let faults = Faults { window_bytes: 8192, ..Faults::lossless(&mut random) };
+        let mut world = World::new(seed, random, 1, faults);
+        let backlog_bytes_max = limits::BACKLOG_BYTES_MIN as usize;
+        let slow = RuntimeConfig { backlog_bytes_max, drops_oldest: true, ..server(false) };
+        let runtime = world.place(slow, Vec::new(), None);
+        let mut clients = [Client::new(&mut world, false), Client::new(&mut world, false)];
+        until_open(&mut world, &mut clients);
+        let [slow, fast] = &mut clients;
+        world.sim.peer_pause(slow.peer.id, true);
+        let count = 400;
+        for number in 0..count {
+            let message = format!("{number}:{}", "x".repeat(1000));
+            let request = world.send(0, runtime.id(), message.as_bytes());
+            world.run("a broadcast", |world| {
+                fast.step(world);
+                world.answers.contains_key(&request) && fast.seen.len() > number
+            });
+        }
+        let mut waiting = 0;
+        world.each_connection(|it| waiting = waiting.max(it.outbox.bytes()));
+        assert!(waiting <= backlog_bytes_max / 2 + 2000, "{waiting} bytes can't be dropped");
+        world.sim.peer_pause(slow.peer.id, false);
+        let last = format!("{}:", count - 1);
+        let number = |seen: &Seen| match seen {
+            Seen::Message(Kind::Text, message) => {
+                let text = String::from_utf8_lossy(message).into_owned();
+                assert!(text.ends_with("xxx") && text.len() > 1000);
+                text.split(':').next().and_then(|number| number.parse::<usize>().ok())
+            }
+            _ => None,
+        };
+        world.run("the rest", |world| {
+            slow.step(world);
+            slow.seen.last().is_some_and(|seen| {
+                matches!(seen, Seen::Message(_, message) if message.starts_with(last.as_bytes()))
+            })
+        });
+        let numbers: Vec<usize> = slow.seen.iter().filter_map(number).collect();
+        assert!(numbers.is_sorted() && numbers.len() < count, "{numbers:?}");
+        let dropped = runtime.stats().sum(|cell| &cell.dropped) as usize;
+        assert_eq!(numbers.len() + dropped, count);
+        assert_eq!(runtime.stats().sum(|cell| &cell.slow_closed), 0);
+        world.finish()
+    });
+}

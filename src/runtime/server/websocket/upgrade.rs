@@ -18,11 +18,14 @@ pub fn begin_pinned(local: &mut Local, slot: u32) {
     local.timers.insert(local.now, limits::HTTP_HEAD_MS, event);
 }
 
-/// Its request has had its time.
+/// The handshake has had its time.
 pub fn on_head_timer(local: &mut Local, slot: u32) {
     let connection = local.connections.at(slot);
-    if matches!(connection.protocol, ProtocolState::Upgrading(_)) && connection.is_open() {
-        turn_away(local, slot, 408, "no request came in time");
+    match connection.protocol {
+        _ if !connection.is_open() => {}
+        ProtocolState::Upgrading(_) => turn_away(local, slot, 408, "no request came in time"),
+        ProtocolState::Connecting(_) => super::failed(local, slot, "no answer came in time"),
+        _ => {}
     }
 }
 
