@@ -92,7 +92,7 @@ fn redis_benchmark_pipelines_over_tls() {
     daemon.cli(&format!("create cache db -p 0 {CERTIFICATE} -s")).ok();
     let mut command = Command::new("redis-benchmark");
     command.args(["-p", &daemon.port("db").to_string(), "--tls", "--cacert", "ca.pem"]);
-    command.args(["-t", "set,get,lrange_300", "-P", "50", "-c", "20", "-n", "5000", "--csv"]);
+    command.args(["-t", "set,get,lrange_300", "-P", "20", "-c", "10", "-n", "400", "--csv"]);
     command.args(["-d", "2000"]).current_dir(daemon.folder.path());
     let table = run(command, "").ok();
     assert!(table.contains("\"SET\",") && table.contains("LRANGE_300"), "{table}");
