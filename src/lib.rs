@@ -28,7 +28,7 @@
 //! | [`ring`] | the kernel door: [`ring::Driver`], io_uring, the simulated network, timers, clocks | protocols, runtimes |
 //! | [`store`] | the keyspace and its commands; [`store::batch`] is the hot path | sockets, clocks, Lua |
 //! | [`persist`] | what is on disk, as bytes: whole RDB files | files, clocks |
-//! | [`net`] | outboxes, listening and dialling | protocols, runtimes |
+//! | [`net`] | outboxes, listening and dialling, TLS | protocols, runtimes |
 //! | [`lua`] | app VMs: events in, actions out | sockets, workers, the control thread |
 //! | [`runtime`] | what servers, clients, proxies and caches do on one worker | the control thread, the command line |
 //! | [`worker`] | the loop that moves [`runtime::local::Local`] over a driver | the manager |
@@ -43,6 +43,8 @@
 //! 2. [`worker::Worker::turn`] finds the connection. A cache's bytes are parsed where they lie and become requests of the
 //!    turn's [`store::Batch`]; a server's messages become events of its app's VM, or go to the other clients; a proxy's
 //!    bytes go to the other half.
+//!    Where TLS is spoken, [`runtime::opening`] stands in between: records become bytes in the worker's scratch, and until
+//!    the handshake is over the runtime hasn't met the connection. A plain one pays one test for that.
 //! 3. After all completions: each cache's batch runs under one lock, replies going straight into outboxes; each VM runs
 //!    once over its events and asks for [`lua::Action`]s.
 //! 4. What was appended to an outbox becomes one gathered send per connection and turn, its chunks moved into the op and
