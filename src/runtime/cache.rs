@@ -368,7 +368,8 @@ fn run_one(local: &mut Local, driver: &mut dyn Driver, index: usize) -> bool {
         let Some(state) = local.instances[index].as_mut().and_then(|i| i.cache.as_mut()) else {
             return true;
         };
-        let started_ns = driver.precise_ns();
+        let clock: &dyn Driver = driver;
+        let started_ns = clock.precise_ns();
         let limits = held.instance.config.output_limits;
         state.limits = limits;
         let CacheTurn { held: buffers, effects, .. } = &mut local.cache;
@@ -379,7 +380,7 @@ fn run_one(local: &mut Local, driver: &mut dyn Driver, index: usize) -> bool {
             state.timed_out.drain(..).for_each(|wait| held.time_out(wait));
             batch::hand_out(&mut held, &mut front);
         }
-        done = state.batch.run(&mut held, &mut front);
+        done = state.batch.run_timed(&mut held, &mut front, &|| clock.precise_ns());
         state.batch.account(&mut held, driver.precise_ns() - started_ns);
         state.leaving.drain(..).for_each(|mut session| held.disconnect(&mut session));
         left.look(&mut held, worker);

@@ -9,6 +9,8 @@
 
 use super::clients::Delivery;
 use super::commands::{CommandId, Table, table};
+use super::instance::Instance;
+use super::observe;
 use super::session::State;
 use super::shared::Held;
 use super::table as segments;
@@ -232,6 +234,16 @@ impl Batch {
 
     /// Executes the next commands, as many as one hold allows; true when the batch is done.
     pub fn run(&mut self, held: &mut Held<'_>, clients: &mut impl Clients) -> bool {
+        self.run_timed(held, clients, &|| 0)
+    }
+
+    /// The same with a clock, in nanoseconds, for commands that may be slow.
+    pub fn run_timed(
+        &mut self,
+        held: &mut Held<'_>,
+        clients: &mut impl Clients,
+        clock: &dyn Fn() -> u64,
+    ) -> bool {
         let end = self.requests.len().min(self.next + STORE_HOLD_COMMANDS_MAX);
         self.last_run = self.next..end;
         held.instance.statistics.input_bytes += std::mem::take(&mut self.input_bytes);
@@ -241,7 +253,7 @@ impl Batch {
             self.prefetch_members(held, group.clone(), clients);
             let mut index = group.start;
             while index < group.end {
-                index = self.execute_client(index..group.end, held, clients);
+                index = self.execute_client(index..group.end, held, clients, clock);
             }
             self.next = group.end;
         }
@@ -327,6 +339,7 @@ impl Batch {
         range: std::ops::Range<usize>,
         held: &mut Held<'_>,
         clients: &mut impl Clients,
+        clock: &dyn Fn() -> u64,
     ) -> usize {
         let Request { client, source, .. } = self.requests[range.start];
         let same = |request: &Request| request.client == client && request.source == source;
@@ -341,7 +354,7 @@ impl Batch {
         let mut next = range.start;
         // What a command does to others is handed out before the next one runs.
         while next < end && ending.is_none() && !held.instance.clients.has_deliveries() {
-            ending = self.execute(next, held, &mut turn);
+            ending = self.execute(next, held, &mut turn, clock);
             next += 1;
         }
         held.instance.statistics.output_bytes += (turn.out.len() - before) as u64;
@@ -357,7 +370,13 @@ impl Batch {
     }
 
     #[inline]
-    fn execute(&self, index: usize, held: &mut Held<'_>, turn: &mut Turn<'_>) -> Option<Ending> {
+    fn execute(
+        &self,
+        index: usize,
+        held: &mut Held<'_>,
+        turn: &mut Turn<'_>,
+        clock: &dyn Fn() -> u64,
+    ) -> Option<Ending> {
         let request = &self.requests[index];
         if turn.out.len() > turn.out_bytes_max {
             let offset = request.start as usize;
@@ -375,12 +394,27 @@ impl Batch {
         };
         let now_ms = held.now_ms;
         let (command, hash) = (request.command, request.hash);
-        match held.execute(turn.session, command, args, hash, now_ms, turn.out) {
+        let timed = self.may_be_slow(request, spans) || held.instance.times_all();
+        let started_ns = if timed { clock() } else { 0 };
+        let outcome = held.execute(turn.session, command, args, hash, now_ms, turn.out);
+        if timed {
+            let taken_ns = clock().saturating_sub(started_ns);
+            held.instance.on_timed(turn.session, command, args, (taken_ns, now_ms));
+        }
+        match outcome {
             Outcome::Done => None,
             Outcome::Close => Some(Ending::Stop(Stop::Close)),
             Outcome::Wait => Some(Ending::Wait { from: index + 1 }),
             Outcome::Postponed => Some(Ending::Wait { from: index }),
         }
+    }
+
+    /// Whether a command is worth two looks at the clock: by its row, or by what it brought.
+    #[inline]
+    fn may_be_slow(&self, request: &Request, spans: &[Span]) -> bool {
+        self.table.is_timed(request.command)
+            || request.span_count > observe::ARGUMENTS_TIMED
+            || spans.last().is_some_and(|span| span.len > observe::ARGUMENT_BYTES_TIMED)
     }
 
     /// The client waits; `from` is the first of the commands that may be left of it.
@@ -397,14 +431,26 @@ impl Batch {
         clients.stop(client, stop);
     }
 
-    /// Shares the time of the last run out over its commands, for INFO commandstats.
+    /// Shares the time of the last run out over those of its commands that weren't timed by themselves.
     pub fn account(&mut self, held: &mut Held<'_>, nanoseconds: u64) {
         let run = std::mem::take(&mut self.last_run);
-        let share = nanoseconds.checked_div(run.len() as u64).unwrap_or_default();
-        let commands = &mut held.instance.statistics.commands;
+        let (timed_ns, timed) = std::mem::take(&mut held.instance.observed.timed);
+        let others = (run.len() as u64).saturating_sub(timed);
+        let share = nanoseconds.saturating_sub(timed_ns).checked_div(others).unwrap_or_default();
+        if others == 0 {
+            return;
+        }
+        let Instance { statistics, observed, config, .. } = &mut held.instance;
         for same in self.requests[run].chunk_by(|one, next| one.command == next.command) {
-            if let Some(counter) = commands.get_mut(same[0].command.index()) {
-                counter.nanoseconds += share * same.len() as u64;
+            let command = same[0].command;
+            let count = same.len() as u64;
+            let Some(counter) = statistics.commands.get_mut(command.index()) else { continue };
+            if self.table.is_timed(command) {
+                continue;
+            }
+            counter.nanoseconds += share * count;
+            if config.latency_tracking {
+                observed.count(command, share, count);
             }
         }
     }

@@ -26,6 +26,8 @@ pub struct Config {
     pub readonly: bool,
     /// How long a script keeps others waiting before they are told that it is busy.
     pub busy_reply_threshold_ms: u32,
+    /// DEBUG is for clients of other machines, too.
+    pub admin: bool,
     /// Bytes that the store may have; 0: no limit.
     pub maxmemory: u64,
     /// Which keys go when they are reached.
@@ -90,6 +92,7 @@ impl Config {
             port: settings.port,
             readonly: settings.readonly,
             busy_reply_threshold_ms: BUSY_REPLY_THRESHOLD_MS,
+            admin: settings.admin,
             maxmemory: settings.maxmemory,
             policy: settings.policy,
             maxmemory_samples: 5,
@@ -189,6 +192,11 @@ pub const PARAMETERS: &[Parameter] = &[
         set: Some(|config, value| config.output_limits.set(value).map_err(Cow::Borrowed)),
     },
     fixed!("databases", DATABASES),
+    Parameter {
+        name: "enable-debug-command",
+        get: |config| (if config.admin { "yes" } else { "local" }).into(),
+        set: None,
+    },
     number!("hash-max-listpack-entries", thresholds.hash_entries, COUNT),
     memory!("hash-max-listpack-value", thresholds.hash_value_bytes),
     number!("hash-max-ziplist-entries", thresholds.hash_entries, COUNT),

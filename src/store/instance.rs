@@ -12,6 +12,7 @@ use super::eviction::{Eviction, Policy};
 use super::hasher::Hasher;
 use super::meter::Meter;
 use super::monitor::Monitors;
+use super::observe::Observed;
 use super::pubsub::PubSub;
 use super::scripting::{MakeEngine, Scripting};
 use super::statistics::{Process, Statistics};
@@ -39,8 +40,14 @@ pub struct Instance {
     pub statistics: Statistics,
     /// What the store costs in memory.
     pub meter: Meter,
+    /// What it did when it was made.
+    pub overhead_bytes: u64,
     /// The most it did, as seen now and then.
     pub peak_bytes: u64,
+    /// Slow commands and the times of all.
+    pub observed: Observed,
+    /// Expired keys are looked for (DEBUG SET-ACTIVE-EXPIRE).
+    pub expires_actively: bool,
     /// What eviction remembers.
     pub eviction: Eviction,
     /// What clients watch.
@@ -122,6 +129,8 @@ pub struct Settings {
     pub password: Option<Vec<u8>>,
     /// Clients that connect may only read.
     pub readonly: bool,
+    /// DEBUG is for clients of other machines, too.
+    pub admin: bool,
     /// Bytes that the store may have; 0: no limit.
     pub maxmemory: u64,
     /// Which keys go when they are reached.
@@ -150,7 +159,10 @@ impl Instance {
             clients: Clients::default(),
             statistics: Statistics::new(settings.now_ms),
             meter: Meter::default(),
+            overhead_bytes: 0,
             peak_bytes: 0,
+            observed: Observed::default(),
+            expires_actively: true,
             eviction: Eviction::default(),
             watches: Watches::default(),
             blocked: Blocked::default(),

@@ -53,6 +53,14 @@ impl List {
         }
     }
 
+    /// How many packed nodes it has.
+    pub fn nodes(&self) -> usize {
+        match &self.form {
+            Form::Small(_) => 1,
+            Form::Big(nodes) => nodes.nodes.len(),
+        }
+    }
+
     /// Whether there are none; such a key is removed.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -37,6 +37,7 @@ pub mod mail;
 pub mod meter;
 mod monitor;
 pub mod number;
+pub mod observe;
 mod observers;
 pub mod output_limits;
 pub mod packed;
@@ -102,6 +103,7 @@ impl Store {
         };
         store.advance(settings.now_ms);
         store.instance.config.apply(&mut store.keyspace);
+        store.instance.overhead_bytes = store.instance.meter.bytes();
         store
     }
 

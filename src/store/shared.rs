@@ -308,7 +308,8 @@ impl Held<'_> {
     fn maintain(&mut self, process: Option<Process>) -> bool {
         let now_ms = self.now_ms;
         let mut steps = 0;
-        while steps < EXPIRE_STEPS && self.keyspace.expire_step(now_ms, EXPIRE_BUDGET) {
+        let expires = self.instance.expires_actively;
+        while expires && steps < EXPIRE_STEPS && self.keyspace.expire_step(now_ms, EXPIRE_BUDGET) {
             steps += 1;
         }
         if !self.instance.attention.is_empty() {

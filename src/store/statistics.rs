@@ -41,9 +41,14 @@ pub struct Statistics {
     pub acl_denied: AclDenied,
     /// Commands of the last second, as [`Statistics::sample`] saw them.
     pub commands_per_second: u64,
+    /// Kilobytes of requests in the last second.
+    pub input_kbps: f64,
+    /// Kilobytes of replies in the last second.
+    pub output_kbps: f64,
     /// When the counters were last reset, in milliseconds since the epoch.
     pub reset_ms: u64,
     sampled: (u64, u64),
+    sampled_bytes: (u64, u64),
     /// The keyspace's counters at the last reset; it counts on.
     lookups_before: keyspace::Statistics,
 }
@@ -150,6 +155,10 @@ impl Statistics {
             return;
         }
         self.commands_per_second = (self.total_commands - then_count) * 1000 / passed;
+        let rate = |bytes: u64| bytes as f64 / 1024.0 * 1000.0 / passed as f64;
+        self.input_kbps = rate(self.input_bytes.saturating_sub(self.sampled_bytes.0));
+        self.output_kbps = rate(self.output_bytes.saturating_sub(self.sampled_bytes.1));
+        self.sampled_bytes = (self.input_bytes, self.output_bytes);
         self.sampled = (now_ms, self.total_commands);
     }
 }

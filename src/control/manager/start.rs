@@ -135,6 +135,7 @@ impl Manager {
             port,
             password: config.password.clone().map(String::into_bytes),
             readonly: config.access == Access::ReadOnly,
+            admin: config.access == Access::Admin,
             maxmemory: config.maxmemory,
             policy: config.eviction,
             seed: self.setup.seed ^ u64::from(runtime.id.0) << 32,

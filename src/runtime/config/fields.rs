@@ -440,7 +440,7 @@ pub static FIELDS: &[Field] = &[
         value: ValueType::Choice(&["readonly", "readwrite", "admin"]),
         default: "readwrite",
         flag: flag("mode"),
-        help: "what clients may do: readonly, readwrite or admin",
+        help: "what clients may do: readonly, readwrite or admin (DEBUG from other machines, too)",
         live: false,
         required: false,
         write: |config, value| v::choice(value, v::ACCESSES).map(|access| config.access = access),

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Call, CommandResult, table};
+use crate::limits::CONNECTIONS_PER_WORKER_MAX;
 use crate::store::instance::{Instance, REDIS_VERSION};
 use crate::store::{CommandError, Keyspace};
 
@@ -24,7 +25,7 @@ const DEFAULT: &[Section] = &[
 ];
 
 /// Sections shown by `INFO all`.
-const ON_REQUEST: &[Section] = &[("commandstats", commandstats)];
+const ON_REQUEST: &[Section] = &[("commandstats", commandstats), ("latencystats", latencystats)];
 
 /// The text so far and where its figures come from.
 struct Text<'a> {
@@ -97,6 +98,9 @@ fn human(bytes: u64) -> String {
 fn server(text: &mut Text<'_>) {
     let uptime_s = text.now_ms.saturating_sub(text.instance.started_ms) / 1000;
     text.line("redis_version", REDIS_VERSION);
+    text.line("redis_git_sha1", "00000000");
+    text.line("redis_git_dirty", 0);
+    text.line("redis_build_id", "0");
     text.line("redis_mode", "standalone");
     text.line("server_name", "socketley");
     text.line("socketley_version", env!("CARGO_PKG_VERSION"));
@@ -104,48 +108,112 @@ fn server(text: &mut Text<'_>) {
     text.line("os", "Linux");
     text.line("arch_bits", usize::BITS);
     text.line("multiplexing_api", "io_uring");
+    text.line("process_supervised", "no");
     text.line("process_id", text.instance.process.id);
     text.line("run_id", &text.instance.run_id);
     text.line("tcp_port", text.instance.config.port);
     text.line("server_time_usec", text.now_ms * 1000);
     text.line("uptime_in_seconds", uptime_s);
     text.line("uptime_in_days", uptime_s / 86_400);
+    text.line("hz", 10);
+    text.line("configured_hz", 10);
+    text.line("lru_clock", (text.now_ms / 1000) & 0xff_ffff);
+    text.line("executable", "");
+    text.line("config_file", "");
+    text.line("io_threads_active", 0);
 }
 
 fn clients(text: &mut Text<'_>) {
     text.line("connected_clients", text.instance.clients.len());
     text.line("cluster_connections", 0);
-    text.line("blocked_clients", 0);
+    text.line("maxclients", CONNECTIONS_PER_WORKER_MAX);
+    text.line("client_recent_max_input_buffer", 0);
+    text.line("client_recent_max_output_buffer", 0);
+    text.line("blocked_clients", text.instance.blocked.len());
     text.line("tracking_clients", 0);
+    text.line("clients_in_timeout_table", 0);
 }
 
 fn memory(text: &mut Text<'_>) {
-    let process = text.instance.process;
     let used = text.instance.used_bytes();
+    let peak = text.instance.peak_bytes.max(used);
+    let overhead = text.instance.overhead_bytes.min(used);
     text.bytes("used_memory", used);
-    text.bytes("used_memory_rss", process.resident_bytes);
-    text.bytes("used_memory_peak", text.instance.peak_bytes.max(used));
-    text.line("allocator_allocated", process.allocated_bytes);
-    text.line("allocator_active", process.active_bytes);
-    text.line("allocator_resident", process.resident_bytes);
-    text.bytes("total_system_memory", process.system_bytes);
+    text.bytes("used_memory_rss", text.instance.process.resident_bytes);
+    text.bytes("used_memory_peak", peak);
+    text.line("used_memory_peak_perc", format_args!("{:.2}%", ratio(used, peak) * 100.0));
+    text.line("used_memory_overhead", overhead);
+    text.line("used_memory_startup", overhead);
+    text.line("used_memory_dataset", used - overhead);
+    let share = ratio(used - overhead, used) * 100.0;
+    text.line("used_memory_dataset_perc", format_args!("{share:.2}%"));
+    text.bytes("total_system_memory", text.instance.process.system_bytes);
     text.bytes("maxmemory", text.instance.config.maxmemory);
     text.line("maxmemory_policy", text.instance.config.policy.name());
-    text.line(
-        "mem_fragmentation_ratio",
-        format_args!("{:.2}", process.fragmentation().unwrap_or_default()),
-    );
+    allocator(text);
+    text.line("mem_not_counted_for_evict", 0);
+    text.line("mem_replication_backlog", 0);
+    text.line("mem_total_replication_buffers", 0);
+    text.line("mem_clients_slaves", 0);
+    text.line("mem_clients_normal", text.instance.clients.buffer_bytes());
+    text.line("mem_cluster_links", 0);
+    text.line("mem_aof_buffer", 0);
     text.line("mem_allocator", "jemalloc");
+    text.line("active_defrag_running", 0);
+    text.line("lazyfree_pending_objects", u8::from(text.instance.meter.garbage_bytes > 0));
 }
 
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// The whole process's: all caches and everything else of the daemon.
+fn allocator(text: &mut Text<'_>) {
+    let process = text.instance.process;
+    let (allocated, active, resident) =
+        (process.allocated_bytes, process.active_bytes, process.resident_bytes);
+    text.line("allocator_allocated", allocated);
+    text.line("allocator_active", active);
+    text.line("allocator_resident", resident);
+    text.line("allocator_frag_ratio", format_args!("{:.2}", ratio(active, allocated)));
+    text.line("allocator_frag_bytes", active.saturating_sub(allocated));
+    text.line("allocator_rss_ratio", format_args!("{:.2}", ratio(resident, active)));
+    text.line("allocator_rss_bytes", resident.saturating_sub(active));
+    text.line("rss_overhead_ratio", "1.00");
+    text.line("rss_overhead_bytes", 0);
+    text.line("mem_fragmentation_ratio", format_args!("{:.2}", ratio(resident, allocated)));
+    text.line("mem_fragmentation_bytes", resident.saturating_sub(allocated));
+}
+
+/// A server without disk: nothing was ever saved, and nothing went wrong.
 fn persistence(text: &mut Text<'_>) {
+    let started_s = text.instance.started_ms / 1000;
+    let dirty = text.keyspace.dirty;
     text.line("loading", 0);
     text.line("async_loading", 0);
-    text.line("rdb_changes_since_last_save", text.keyspace.dirty);
+    text.line("current_cow_size", 0);
+    text.line("current_cow_size_age", 0);
+    text.line("current_fork_perc", "0.00");
+    text.line("rdb_changes_since_last_save", dirty);
     text.line("rdb_bgsave_in_progress", 0);
+    text.line("rdb_last_save_time", started_s);
+    text.line("rdb_last_bgsave_status", "ok");
+    text.line("rdb_last_bgsave_time_sec", -1);
+    text.line("rdb_current_bgsave_time_sec", -1);
     text.line("rdb_saves", 0);
+    text.line("rdb_last_cow_size", 0);
+    text.line("rdb_last_load_keys_expired", 0);
+    text.line("rdb_last_load_keys_loaded", 0);
     text.line("aof_enabled", 0);
     text.line("aof_rewrite_in_progress", 0);
+    text.line("aof_rewrite_scheduled", 0);
+    text.line("aof_last_rewrite_time_sec", -1);
+    text.line("aof_current_rewrite_time_sec", -1);
+    text.line("aof_last_bgrewrite_status", "ok");
+    text.line("aof_last_write_status", "ok");
+    text.line("aof_last_cow_size", 0);
+    text.line("module_fork_in_progress", 0);
+    text.line("module_fork_last_cow_size", 0);
 }
 
 fn stats(text: &mut Text<'_>) {
@@ -157,34 +225,63 @@ fn stats(text: &mut Text<'_>) {
     text.line("instantaneous_ops_per_sec", statistics.commands_per_second);
     text.line("total_net_input_bytes", input);
     text.line("total_net_output_bytes", output);
+    text.line("instantaneous_input_kbps", format_args!("{:.2}", statistics.input_kbps));
+    text.line("instantaneous_output_kbps", format_args!("{:.2}", statistics.output_kbps));
     text.line("rejected_connections", 0);
     text.line("sync_full", 0);
     text.line("sync_partial_ok", 0);
     text.line("sync_partial_err", 0);
     text.line("expired_keys", lookups.expired);
     text.line("expired_subkeys", lookups.expired_members);
+    text.line("expired_stale_perc", "0.00");
+    text.line("expired_time_cap_reached_count", 0);
+    text.line("expire_cycle_cpu_milliseconds", 0);
     text.line("evicted_keys", lookups.evicted);
+    text.line("evicted_clients", 0);
+    let exceeded = text.instance.eviction.exceeded;
+    let current_ms = exceeded.since_ms.map_or(0, |since| text.now_ms.saturating_sub(since));
+    text.line("total_eviction_exceeded_time", exceeded.total_ms + current_ms);
+    text.line("current_eviction_exceeded_time", current_ms);
     text.line("keyspace_hits", lookups.hits);
     text.line("keyspace_misses", lookups.misses);
     text.line("pubsub_channels", 0);
     text.line("pubsub_patterns", 0);
     text.line("latest_fork_usec", 0);
+    for name in ["total_forks", "migrate_cached_sockets", "slave_expires_tracked_keys"] {
+        text.line(name, 0);
+    }
+    for name in ["active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits"] {
+        text.line(name, 0);
+    }
+    text.line("active_defrag_key_misses", 0);
     text.line("total_error_replies", statistics.errors);
+    let denied = statistics.acl_denied;
+    text.line("acl_access_denied_auth", denied.authentication);
+    text.line("acl_access_denied_cmd", denied.commands);
+    text.line("acl_access_denied_key", denied.keys);
+    text.line("acl_access_denied_channel", denied.channels);
 }
 
 fn replication(text: &mut Text<'_>) {
     text.line("role", "master");
     text.line("connected_slaves", 0);
+    text.line("master_failover_state", "no-failover");
     text.line("master_replid", &text.instance.run_id);
+    text.line("master_replid2", "0".repeat(40));
     text.line("master_repl_offset", 0);
     text.line("second_repl_offset", -1);
     text.line("repl_backlog_active", 0);
+    text.line("repl_backlog_size", 1 << 20);
+    text.line("repl_backlog_first_byte_offset", 0);
+    text.line("repl_backlog_histlen", 0);
 }
 
 fn cpu(text: &mut Text<'_>) {
     let process = text.instance.process;
     text.seconds("used_cpu_sys", process.system_us);
     text.seconds("used_cpu_user", process.user_us);
+    text.seconds("used_cpu_sys_children", 0);
+    text.seconds("used_cpu_user_children", 0);
 }
 
 fn commandstats(text: &mut Text<'_>) {
@@ -203,6 +300,23 @@ fn commandstats(text: &mut Text<'_>) {
             ),
         );
     }
+}
+
+fn latencystats(text: &mut Text<'_>) {
+    let percentiles = &text.instance.config.latency_percentiles;
+    let observed = &text.instance.observed.histograms;
+    let lines: Vec<(String, String)> = table()
+        .ids()
+        .filter_map(|id| Some((id, observed.get(id.index())?.as_ref()?)))
+        .map(|(id, histogram)| {
+            let figure = |percent: &f64| {
+                format!("p{percent}={:.3}", histogram.percentile(*percent) as f64 / 1000.0)
+            };
+            let figures = percentiles.iter().map(figure).collect::<Vec<_>>().join(",");
+            (format!("latency_percentiles_usec_{}", table().full_name(id)), figures)
+        })
+        .collect();
+    lines.iter().for_each(|(name, figures)| text.line(name, figures));
 }
 
 fn errorstats(text: &mut Text<'_>) {

@@ -241,7 +241,7 @@ pub(super) fn key_count_index(row: &Command) -> Option<usize> {
 }
 
 /// A command by `name` or `name|subcommand`.
-fn find(name: &[u8]) -> Option<CommandId> {
+pub(super) fn find(name: &[u8]) -> Option<CommandId> {
     match memchr::memchr(b'|', name) {
         None => table().lookup(name),
         Some(bar) => {

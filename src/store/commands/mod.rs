@@ -12,6 +12,7 @@ mod cluster;
 mod collection;
 mod configuration;
 pub mod connection;
+mod debug;
 mod dump;
 mod element_scan;
 mod expire;
@@ -36,10 +37,12 @@ pub mod scripting;
 pub mod server;
 pub mod set;
 pub mod set_algebra;
+mod slow;
 mod sort;
 pub mod sorted_set;
 pub mod sorted_set_algebra;
 pub mod sorted_set_range;
+mod standalone;
 pub mod stream;
 mod stream_claim;
 mod stream_group;
@@ -70,6 +73,7 @@ const GROUPS: &[&[Command]] = &[
     client::COMMANDS,
     cluster::COMMANDS,
     configuration::COMMANDS,
+    debug::COMMANDS,
     connection::COMMANDS,
     dump::COMMANDS,
     geo::COMMANDS,
@@ -86,6 +90,8 @@ const GROUPS: &[&[Command]] = &[
     scripting::COMMANDS,
     pubsub::COMMANDS,
     server::COMMANDS,
+    slow::COMMANDS,
+    standalone::COMMANDS,
     set::COMMANDS,
     set_algebra::COMMANDS,
     sort::COMMANDS,

@@ -49,14 +49,14 @@ pub(super) fn help(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn encoding(call: &mut Call<'_>) -> CommandResult {
-    match lookup(call, encoding_name) {
+    match lookup(call, |entry, _| encoding_name(entry)) {
         Some(name) => call.reply.bulk(name.as_bytes()),
         None => call.reply.null(),
     }
     Ok(())
 }
 
-fn encoding_name(entry: Entry<'_>, _access: &AccessClock) -> &'static str {
+pub(super) fn encoding_name(entry: Entry<'_>) -> &'static str {
     match entry.value() {
         ValueRef::Integer(_) => "int",
         ValueRef::Nothing => "embstr",

@@ -105,7 +105,6 @@ pub const KEPT: &[Kept] = &[
     kept("dir", "/", Fixed),
     kept("disable-thp", "yes", Fixed),
     kept("dynamic-hz", "yes", Boolean),
-    kept("enable-debug-command", "yes", Fixed),
     kept("enable-module-command", "no", Fixed),
     kept("enable-protected-configs", "no", Fixed),
     kept("hll-sparse-max-bytes", "3000", Memory),

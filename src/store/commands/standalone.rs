@@ -1,0 +1,94 @@
+//! What a server without disk and without replicas answers to commands about both, and LOLWUT.
+
+use super::{Call, Command, CommandResult, Flags, Keys};
+use crate::store::CommandError;
+
+const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE);
+const NO_DISK: &str = "persistence isn't in this version yet: the cache is empty after a restart";
+
+/// This file's rows.
+#[rustfmt::skip]
+pub const COMMANDS: &[Command] = &[
+    row("bgrewriteaof", 1, ADMIN, "Writes the log of commands anew", "1.0.0", no_disk),
+    row("bgsave", -1, ADMIN, "Saves the data in the background", "1.0.0", no_disk),
+    row("failover", -1, ADMIN, "Hands over to a replica", "6.2.0", failover),
+    row("lastsave", 1, Flags::ADMIN.and(Flags::FAST).and(Flags::LOADING).and(Flags::STALE), "Returns when the data was last saved", "1.0.0", lastsave),
+    row("lolwut", -1, Flags::READONLY.and(Flags::FAST), "Shows some art and the version", "5.0.0", lolwut),
+    row("replicaof", 3, ADMIN, "Makes the server a replica of another", "5.0.0", replicaof),
+    row("save", 1, ADMIN, "Saves the data", "1.0.0", no_disk),
+    row("shutdown", -1, ADMIN, "Ends the server", "1.0.0", shutdown),
+    row("slaveof", 3, ADMIN, "As REPLICAOF", "1.0.0", replicaof),
+];
+
+const fn row(
+    name: &'static str,
+    arity: i16,
+    flags: Flags,
+    summary: &'static str,
+    since: &'static str,
+    run: fn(&mut Call<'_>) -> CommandResult,
+) -> Command {
+    let keys = Keys::NONE;
+    Command { name, arity, flags, keys, group: "server", summary, since, run, subcommands: &[] }
+}
+
+fn no_disk(_: &mut Call<'_>) -> CommandResult {
+    Err(CommandError::Owned(format!("ERR {NO_DISK}").into_bytes()))
+}
+
+/// Nothing was saved; Redis answers the start's time then.
+fn lastsave(call: &mut Call<'_>) -> CommandResult {
+    call.reply.integer((call.instance.started_ms / 1000) as i64);
+    Ok(())
+}
+
+fn failover(_: &mut Call<'_>) -> CommandResult {
+    Err(CommandError::Text("ERR FAILOVER requires connected replicas."))
+}
+
+fn replicaof(call: &mut Call<'_>) -> CommandResult {
+    let is = |index: usize, word: &str| call.args.at(index).eq_ignore_ascii_case(word.as_bytes());
+    if is(1, "no") && is(2, "one") {
+        call.reply.ok();
+        return Ok(());
+    }
+    Err(CommandError::Text("ERR replication isn't in this version yet"))
+}
+
+/// A cache is one of many runtimes of its daemon; a client of it doesn't end it.
+fn shutdown(call: &mut Call<'_>) -> CommandResult {
+    if call.args.get(1).is_some_and(|word| word.eq_ignore_ascii_case(b"abort")) {
+        return Err(CommandError::Text("ERR No shutdown in progress."));
+    }
+    let name = &call.instance.name;
+    let text = format!("ERR a client can't end the cache; on its machine: socketley stop {name}");
+    Err(CommandError::Owned(text.into_bytes()))
+}
+
+fn lolwut(call: &mut Call<'_>) -> CommandResult {
+    const LINES: [&str; 3] = ["  __o_o_o_o_o__  ", " /  sockets  \\ ", "<_____________> "];
+    let version = crate::store::instance::REDIS_VERSION;
+    let name = concat!("Socketley ", env!("CARGO_PKG_VERSION"));
+    let text = format!("{}\n{name}, Redis ver. {version}\n", LINES.join("\n"));
+    call.reply.verbatim("txt", text.as_bytes());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::commands::testing::check;
+
+    #[test]
+    fn nothing_is_promised() {
+        check(&[
+            (
+                "SAVE",
+                "-ERR persistence isn't in this version yet: the cache is empty after a restart",
+            ),
+            ("REPLICAOF NO ONE", "+OK"),
+            ("REPLICAOF 127.0.0.1 6379", "-ERR replication isn't in this version yet"),
+            ("SHUTDOWN ABORT", "-ERR No shutdown in progress."),
+            ("LASTSAVE", ":0"),
+        ]);
+    }
+}
