@@ -24,7 +24,7 @@
 //! | part | what it is | must not know |
 //! |---|---|---|
 //! | [`id`], [`log`], [`error`], [`limits`], [`suggest`] | names, log lines, errors for people, every bound | anything else |
-//! | [`proto`] | protocols as bytes and values: RESP, framing, control frames | sockets, clocks, stores |
+//! | [`proto`] | protocols as bytes and values: RESP, HTTP/1, WebSocket, framing, control frames | sockets, clocks, stores |
 //! | [`ring`] | the kernel door: [`ring::Driver`], io_uring, the simulated network, timers, clocks | protocols, runtimes |
 //! | [`store`] | the keyspace and its commands; [`store::batch`] is the hot path | sockets, clocks, Lua |
 //! | [`persist`] | what is on disk, as bytes: whole RDB files | files, clocks |
@@ -41,7 +41,8 @@
 //!
 //! 1. [`ring::uring`](ring) receives into a pool buffer; the completion names the connection by its id, never by its fd.
 //! 2. [`worker::Worker::turn`] finds the connection. A cache's bytes are parsed where they lie and become requests of the
-//!    turn's [`store::Batch`]; a server's messages become events of its app's VM, or go to the other clients; a proxy's
+//!    turn's [`store::Batch`]; a server's client is told by its first bytes ([`proto::detect`]), its messages and requests
+//!    become events of its app's VM, or go to the other clients, or are answered from constants and files; a proxy's
 //!    bytes go to the other half.
 //!    Where TLS is spoken, [`runtime::opening`] stands in between: records become bytes in the worker's scratch, and until
 //!    the handshake is over the runtime hasn't met the connection. A plain one pays one test for that.

@@ -199,5 +199,6 @@ pub fn on_last_bytes(local: &mut Local, slot: u32) {
 
 /// A connection has ended.
 pub fn on_close(local: &mut Local, slot: u32) {
+    http::on_close(local, slot);
     local.tell_app_close(slot);
 }

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 pub use app::{Act, on_act};
 pub use intake::{on_bytes, on_input, on_last_bytes, on_parked_bytes};
 pub use respond::{go_on, on_outbox_low};
-pub use time::on_timer;
+pub use time::{on_close, on_timer};
 
 use crate::limits;
 use crate::proto::http1::{Field, RequestReader, write_date};

@@ -213,6 +213,32 @@ fn broken_peers_leave_nothing_behind() {
     });
 }
 
+/// A stop lets the requests that are under way end, and says that no more are taken.
+#[test]
+fn a_stop_answers_what_is_under_way() {
+    story(53, 0..20, |seed, random| {
+        let mut world = start(seed, random, Faults::NONE, Protocol::Http);
+        let address = world.runtimes[0].address;
+        let bytes = b"GET /wait/30 HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
+        let mut peers: Vec<Peer> = [bytes, Vec::new()]
+            .map(|bytes| Peer::new(world.sim.connect(address), bytes))
+            .into_iter()
+            .collect();
+        world.run("the request", |world| {
+            peers.iter_mut().for_each(|peer| peer.push(&world.sim, &mut world.random));
+            let stats = world.runtimes[0].stats();
+            stats.sum(|cell| &cell.messages) == 1 && world.runtimes[0].connections() == 2
+        });
+        world.unlisten(0);
+        world.stop(0, 5000);
+        peers.iter_mut().for_each(|peer| peer.pull(&world.sim));
+        let text = String::from_utf8_lossy(&peers[0].received).into_owned();
+        assert!(text.contains("Connection: close") && text.ends_with("waited 30"), "{text}");
+        assert!(peers[1].received.is_empty() && peers[1].is_over(&world.sim));
+        world.finish()
+    });
+}
+
 /// What a peer sends, and how long it takes to be turned away.
 #[test]
 fn slow_peers_are_turned_away_in_time() {

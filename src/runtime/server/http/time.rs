@@ -82,6 +82,14 @@ pub(super) fn arm(local: &mut Local, slot: u32, deadline_ms: u64) {
     }
 }
 
+/// The connection has ended: its timer isn't wanted any more.
+pub fn on_close(local: &mut Local, slot: u32) {
+    let http = state(local.connections.at(slot));
+    if let Some((timer, _)) = http.and_then(|http| http.timer.take()) {
+        local.timers.cancel(timer);
+    }
+}
+
 /// The timer has fired.
 pub fn on_timer(local: &mut Local, slot: u32) {
     let now_ms = local.now.monotonic_ms();
