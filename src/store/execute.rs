@@ -292,11 +292,13 @@ pub(super) fn invoke(call: &mut Call<'_>, id: CommandId) -> CommandResult {
     statistics.commands[id.index()].calls += 1;
     statistics.total_commands += 1;
     let monitored = call.instance.attention.any(Attention::MONITORED);
-    if monitored && row.name != "exec" {
+    // Shown behind what they execute, or to those that still watch.
+    let late = matches!(row.name, "exec" | "reset");
+    if monitored && !late {
         monitor::feed(call, row);
     }
     let result = observe(call, row);
-    if monitored && row.name == "exec" {
+    if monitored && late {
         monitor::feed(call, row);
     }
     if result.is_err() {

@@ -110,7 +110,7 @@ mod tests {
             ("b multi", "+OK", "a: +1000.000000 [0 127.0.0.1:1001] \"multi\""),
             ("b get k", "+QUEUED", ""),
             ("b discard", "+OK", "a: +1000.000000 [0 127.0.0.1:1001] \"discard\""),
-            ("a reset", "+RESET", "a: +1000.000000 [0 127.0.0.1:1000] \"reset\""),
+            ("a reset", "+RESET", ""),
             ("b ping", "+PONG", ""),
         ]);
     }

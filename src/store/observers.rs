@@ -54,7 +54,12 @@ fn tell_changes(call: &mut Call<'_>, row: &Command, touched: &[Touched]) {
     if row.name.starts_with("flush") || row.name == "swapdb" {
         return call.instance.invalidate_all();
     }
-    for (index, one) in touched.iter().enumerate() {
+    let mut changes: Vec<(usize, &Touched)> = touched.iter().enumerate().collect();
+    if matches!(row.name, "lmove" | "blmove" | "rpoplpush" | "brpoplpush") {
+        // Redis tells of the list that got the element first.
+        changes.reverse();
+    }
+    for (index, one) in changes {
         let after = exists(call.keyspace, one.database, &one.key, call.now_ms);
         let change = Change { index, before: one.before, after };
         if one.before || after {

@@ -95,6 +95,18 @@ fn a_broken_stream_is_answered_after_its_good_commands_and_ends() {
     assert_eq!(peers.stops, [(0, Stop::Close)]);
 }
 
+/// A name that comes twice was taken for the same command, whatever subcommand it named.
+#[test]
+fn subcommands_of_one_container_follow_each_other() {
+    let store = store(None);
+    let mut peers =
+        peers(&store, &["CLIENT ID~CLIENT GETNAME~client getname~CONFIG GET save~CONFIG NONE~"]);
+    turn(&store, &mut Batch::default(), &mut peers);
+    let unknown = "-ERR unknown subcommand 'NONE'. Try CONFIG HELP.~";
+    let expected = format!(":1~$-1~$-1~*2~$4~save~$0~~{unknown}");
+    assert_eq!(output(&peers, 0), expected);
+}
+
 #[test]
 fn nothing_runs_after_quit() {
     let store = store(None);

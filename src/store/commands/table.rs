@@ -131,7 +131,7 @@ impl Table {
 
     /// Whether a known command is what its name says, whatever its arguments.
     pub fn is_plain(&self, id: CommandId) -> bool {
-        self.row(id).subcommands.is_empty()
+        self.row(id).subcommands.is_empty() && self.rows[id.index()].parent.is_none()
     }
 
     /// Whether a command is timed by itself.
