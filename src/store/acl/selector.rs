@@ -228,6 +228,11 @@ impl Selector {
         if !self.all_channels { self.check_channels(row, args) } else { Ok(()) }
     }
 
+    /// Whether any key may be read.
+    pub fn reads_all_keys(&self) -> bool {
+        self.all_keys || self.keys.iter().any(|pattern| pattern.read && pattern.glob == b"*")
+    }
+
     fn allows_argument(&self, id: CommandId, args: Args<'_>) -> bool {
         let argument = args.get(1).unwrap_or_default();
         let mut allowed = self.first_arguments.iter();

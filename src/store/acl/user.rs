@@ -113,6 +113,12 @@ impl User {
         Err(worst)
     }
 
+    /// Whether a selector lets a command run and read keys that its arguments don't name (SORT's patterns).
+    pub fn reads_all_keys(&self, id: CommandId, row: &Command, args: Args<'_>) -> bool {
+        let fits = |one: &Selector| one.reads_all_keys() && one.check(id, row, args).is_ok();
+        self.selectors.iter().any(fits)
+    }
+
     /// What stands against a command in a session of this user, if anything does.
     pub fn denies(&self, id: CommandId, row: &Command, args: Args<'_>) -> Option<Denied> {
         let free = row.flags.has(Flags::NO_AUTH);

@@ -3,8 +3,9 @@
 use std::cmp::Ordering;
 
 use super::collection::{READ, WRITE, database, integer, is};
-use super::{Call, Command, CommandResult, Flags, Keys, collection};
+use super::{Call, Command, CommandResult, Flags, Keys, collection, table};
 use crate::store::Args;
+use crate::store::acl::User;
 use crate::store::call::CommandError;
 use crate::store::database::{Database, Expiry};
 use crate::store::entry::Entry;
@@ -98,6 +99,7 @@ fn sort_ro(call: &mut Call<'_>) -> CommandResult {
 
 fn run(call: &mut Call<'_>, stores: bool) -> CommandResult {
     let mut options = Options::parse(call.args, stores)?;
+    check_rights(call, &options)?;
     let (key, hash, now_ms) = (call.args.at(1), call.hash, call.now_ms);
     let hasher = call.keyspace.hasher();
     let database = database(call);
@@ -128,6 +130,25 @@ fn run(call: &mut Call<'_>, stores: bool) -> CommandResult {
         None => answer(call, &answers),
     }
     Ok(())
+}
+
+/// Patterns read keys that no argument names, so they need the right to read all.
+fn check_rights(call: &Call<'_>, options: &Options<'_>) -> CommandResult {
+    let foreign = |pattern: &&[u8]| **pattern != *b"#";
+    let option = if options.by.is_some() && !options.unsorted {
+        "BY"
+    } else if options.get.iter().any(foreign) {
+        "GET"
+    } else {
+        return Ok(());
+    };
+    let id = table().resolve(call.args);
+    let may = |user: &User| user.reads_all_keys(id, table().row(id), call.args);
+    if call.session.user.as_deref().is_none_or(may) {
+        return Ok(());
+    }
+    let text = format!("ERR {option} option of SORT denied due to insufficient ACL permissions.");
+    Err(CommandError::Owned(text.into_bytes()))
 }
 
 /// The elements in the value's own order, and whether they are a set's.
@@ -273,7 +294,27 @@ fn store(call: &mut Call<'_>, target: &[u8], answers: Vec<Option<Vec<u8>>>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{check, check_resp3};
+    use super::super::testing::{Client, check, check_resp3};
+
+    /// Or SORT would show what a user may not read.
+    #[test]
+    fn patterns_need_the_right_to_read_all_keys() {
+        for (keys, denied) in [("~l", true), ("~l %R~k*", true), ("~l %R~*", false), ("~*", false)]
+        {
+            let mut client = Client::resp2();
+            client.run("rpush l 1");
+            client.run("set secret_1 x");
+            client.run(&format!("acl setuser u on nopass +@all {keys}"));
+            client.check(&[("auth u any", "+OK"), ("sort l get # by nosort", "*1 $1 1")]);
+            for (line, option) in [("sort l get secret_*", "GET"), ("sort_ro l by secret_*", "BY")]
+            {
+                let text = format!(
+                    "-ERR {option} option of SORT denied due to insufficient ACL permissions."
+                );
+                assert_eq!(client.run(line) == text, denied, "{line} {keys}");
+            }
+        }
+    }
 
     #[test]
     fn orders() {
