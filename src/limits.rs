@@ -293,3 +293,5 @@ pub const SCRIPT_LOGS_MAX: usize = 256;
 
 /// Bytes of one key with its value in an RDB file, as far as a reader waits for the rest of it: a value of 4 GB and some.
 pub const RDB_ITEM_BYTES_MAX: usize = 5 << 30;
+/// Commands in Lua of one cache.
+pub const LUA_COMMANDS_MAX: usize = 1024;

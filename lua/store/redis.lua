@@ -63,6 +63,8 @@ local function run(count, ...)
   return execute(machine)
 end
 
+sk.run = run
+
 local function value(kind)
   if kind == STRING then
     return str(answer.bytes, answer.len)

@@ -87,6 +87,7 @@ pub static FILES: &[Bundled] = bundle! {
     "lua/shared.lua",
     "lua/starter.lua",
     "lua/store/boot.lua",
+    "lua/store/commands.lua",
     "lua/store/libraries.lua",
     "lua/store/main.lua",
     "lua/store/redis.lua",

@@ -120,6 +120,11 @@ impl AppVm {
         self.context.sources.borrow().texts()
     }
 
+    /// The number of this version of the app.
+    pub fn generation(&self) -> u32 {
+        self.context.app.generation
+    }
+
     /// Makes it the running generation: binds definitions to runtimes, takes the old generation's `state` over and starts
     /// what the file asked for while loading. Connections follow by [`AppVm::on_adopt`], the parked ones when their
     /// handler in the old generation has ended.

@@ -188,6 +188,9 @@ impl Local {
             .collect();
         let now = self.now;
         let hosted = self.apps.slots[new].as_mut().ok_or_else(gone)?;
+        for placement in &placements {
+            super::commands::install(placement, app, &hosted.vm, now.unix_ms)?;
+        }
         hosted.vm.commit(&bindings, state, now)?;
         hosted.stage = Stage::Running;
         if let Some(old) = old.and_then(|old| self.apps.slots[old].as_mut()) {

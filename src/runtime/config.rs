@@ -4,6 +4,7 @@
 //! derived from its rows. Must not know: who asks, where it is kept, what runs.
 
 mod bounds;
+mod commands;
 pub mod fields;
 mod secure;
 mod values;
@@ -83,6 +84,7 @@ impl RuntimeConfig {
             strategy: Strategy::RoundRobin,
             access: Access::ReadWrite,
             password: None,
+            commands: [].into(),
             maxmemory: 0,
             eviction: Policy::NoEviction,
             limits: super::limiter::Limits::default(),

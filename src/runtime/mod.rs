@@ -6,6 +6,7 @@
 pub mod apps;
 pub mod cache;
 pub mod client;
+mod commands;
 pub mod config;
 pub mod connection;
 pub mod flow;
@@ -202,6 +203,8 @@ pub struct RuntimeConfig {
     pub access: Access,
     /// cache: AUTH's password.
     pub password: Option<String>,
+    /// cache: its own commands.
+    pub commands: Arc<[crate::store::scripting::commands::CommandSpec]>,
     /// cache: bytes that it may take; 0: no limit.
     pub maxmemory: u64,
     /// cache: what happens then.

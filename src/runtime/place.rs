@@ -30,6 +30,7 @@ impl Local {
             return;
         }
         let kind = placement.config.kind;
+        self.install_commands(&placement);
         let mut instance = Instance::new(placement);
         instance.handlers = handlers;
         let index = match self.instances.iter().position(Option::is_none) {
@@ -48,6 +49,16 @@ impl Local {
         match kind {
             RuntimeKind::Client => client::dial(self, index),
             RuntimeKind::Server | RuntimeKind::Proxy | RuntimeKind::Cache => {}
+        }
+    }
+
+    /// A cache that starts again has an empty store: its definition's commands come back from the running version.
+    fn install_commands(&mut self, placement: &Placement) {
+        let Some((app, _)) = placement.app else { return };
+        let now_ms = self.now.unix_ms;
+        let Some(vm) = self.apps.running_vm(app) else { return };
+        if let Err(error) = super::commands::install(placement, app, vm, now_ms) {
+            self.log(LogLevel::Error, &placement.config.name, error.to_string());
         }
     }
 

@@ -148,9 +148,10 @@ impl Store {
         args: Args<'_>,
         now_ms: u64,
     ) -> Result<(CommandId, &'static Command), CommandError> {
-        if id == CommandId::UNKNOWN {
-            return Err(unknown(session, args));
-        }
+        let id = match id {
+            CommandId::UNKNOWN => self.lua_command(session, args)?,
+            id => id,
+        };
         let row = table().row(id);
         if !row.subcommands.is_empty() && args.len() > 1 {
             return Err(unknown_subcommand(row, args));
@@ -219,6 +220,17 @@ impl Store {
             return Err(CommandError::Owned(text.into_bytes()));
         }
         Ok(())
+    }
+
+    /// The row that stands for a command of the cache's definition.
+    #[cold]
+    fn lua_command(
+        &mut self,
+        session: &mut Session,
+        args: Args<'_>,
+    ) -> Result<CommandId, CommandError> {
+        let found = self.instance.scripting.commands.resolve(args)?;
+        found.ok_or_else(|| unknown(session, args))
     }
 
     /// Removes keys if there are too many bytes; a command that needs memory is refused if that doesn't help.

@@ -29,6 +29,7 @@ fn each_example_has_its_test_and_passes_check() {
     let tested = [
         "client",
         "command",
+        "commands",
         "echo",
         "example",
         "quickstart",
@@ -215,4 +216,23 @@ fn timers() {
     hears(&mut other, "remind SECONDS TEXT, or slow");
     hears(&mut peer, "done");
     assert!(peer.hear().starts_with("tick "));
+}
+
+#[test]
+fn commands() {
+    let daemon = example("commands");
+    let mut client = Peer::connect(daemon.port("db"));
+    for (line, reply) in [
+        ("VISIT ann", ":1"),
+        ("VISIT ann", ":2"),
+        ("VISITS ann", ":2"),
+        ("VISITS bob", ":0"),
+        ("TAKE limit 2 10", ":1"),
+        ("TAKE limit 2 10", ":1"),
+        ("TAKE limit 2 10", ":0"),
+        ("TAKE limit", "-ERR wrong number of arguments for 'take' command"),
+    ] {
+        client.say(line);
+        assert_eq!(client.hear().trim_end(), reply, "{line}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Daemon, Process, has_judge, run, until};
+use crate::support::{Daemon, Process, degraded, has_judge, run, until};
 
 fn redis_cli(port: u16, words: &[&str]) -> String {
     run(command(port, words), "").ok().trim_end().to_owned()
@@ -85,4 +85,57 @@ fn what_has_written_runs_to_its_end() {
     });
     writer.wait().ok();
     assert_eq!(redis_cli(port, &["GET", "done"]), "yes");
+}
+
+const APP: &str = r#"
+local prefix = "user:"
+cache "db" {
+  port = 0,
+  commands = {
+    ["USER.TOUCH"] = { keys = 1, flags = "write", summary = "counts a visit",
+      run = function(db, name) db:hincrby(prefix .. name, "n", 1) return db:hget(prefix .. name, "n") end },
+    version = function() return "one" end,
+    stuck = function() while true do end end,
+  },
+}
+"#;
+
+/// A command written in Lua is one like any other, and a saved file changes it while it is used.
+#[test]
+fn commands_of_a_definition() {
+    if !has_judge("redis-cli") {
+        return;
+    }
+    let daemon = Daemon::start();
+    daemon.folder.write("app.lua", APP);
+    daemon.cli("apply app.lua").ok();
+    let port = daemon.port("db");
+    assert_eq!(redis_cli(port, &["USER.TOUCH", "ann"]), "1");
+    assert_eq!(redis_cli(port, &["user.touch", "ann"]), "2");
+    assert_eq!(redis_cli(port, &["HGET", "user:ann", "n"]), "2");
+    assert_eq!(
+        redis_cli(port, &["COMMAND", "LIST", "FILTERBY", "PATTERN", "user.*"]),
+        "user.touch"
+    );
+    let arity = "ERR wrong number of arguments for 'user.touch' command";
+    assert_eq!(redis_cli(port, &["USER.TOUCH"]), arity);
+    assert!(
+        redis_cli(port, &["STUCK"]).starts_with("ERR the script ran longer than its time budget")
+    );
+    assert_eq!(daemon.cli_words(&["eval", "--app", "app", "cache.db:version()"]).code, 0);
+    let words = ["-p", &port.to_string(), "-r", "-1", "-i", "0.001", "VERSION"].map(str::to_owned);
+    let mut command = Command::new("redis-cli");
+    command.args(words);
+    let mut caller = Process::spawn(command);
+    caller.until_printed("one");
+    daemon.folder.write("app.lua", &APP.replace("\"one\"", "\"two\""));
+    caller.until_printed("two");
+    let printed = caller.out();
+    assert!(printed.lines().all(|line| line == "one" || line == "two"), "{printed}");
+    daemon.folder.write("app.lua", "cache 'db' { port = 0, commands = { version = 5 } }");
+    daemon.until_row("db", |row| degraded(row).contains("version"));
+    redis_cli(port, &["USER.TOUCH", "ann"]);
+    assert_eq!(redis_cli(port, &["VERSION"]), "two");
+    daemon.cli("restart db").ok();
+    assert_eq!(redis_cli(daemon.port("db"), &["VERSION"]), "two");
 }

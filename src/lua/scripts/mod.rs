@@ -28,6 +28,7 @@ use super::bundle;
 use super::watchdog::{self, Entry, raw_state};
 use crate::limits::{FUNCTION_LOAD_MS, SCRIPT_SLICE_MS};
 use crate::log::LogLevel;
+use crate::store::scripting::commands::CommandFile;
 use crate::store::scripting::scripts::{hex, sha1};
 use crate::store::scripting::{
     Engine, EngineSettings, Handle, Registered, RunKind, Start, Step, World,
@@ -35,11 +36,14 @@ use crate::store::scripting::{
 use crate::store::{Args, Reply};
 use interrupt::{arm, disarm, on_interrupt, set_running};
 use machine::{Interrupt, Kill, Machine};
-use reply::Names;
+use reply::{Names, Style};
 use stack::Stack;
 
 /// The trusted chunks after `boot`, in order.
-const CHUNKS: [&str; 4] = ["redis", "sandbox", "run", "libraries"];
+const CHUNKS: [&str; 5] = ["redis", "sandbox", "run", "libraries", "commands"];
+
+/// The bundled modules that commands may require: those that reach nothing outside.
+const PURE_MODULES: [&str; 1] = ["socketley.inspect"];
 
 /// How often a suspended run that can't pause where it is may use up its slice.
 const STUCK_SLICE_MS: u32 = 5;
@@ -70,6 +74,7 @@ impl Drop for Shared {
 struct Functions {
     compile: Function,
     load_library: Function,
+    load_commands: Function,
 }
 
 /// A coroutine, anchored in the registry.
@@ -151,6 +156,7 @@ impl StoreVm {
         let functions = Functions {
             compile: sk.raw_get("compile")?,
             load_library: sk.raw_get("load_library")?,
+            load_commands: sk.raw_get("load_commands")?,
         };
         Ok((functions, names.expect("the protected call has run")))
     }
@@ -193,7 +199,7 @@ impl StoreVm {
     }
 
     /// What the coroutine's state after a resume means.
-    fn step(&mut self, world: &World<'_>, status: c_int, reply: &mut Reply<'_>) -> Step {
+    fn step(&mut self, world: &mut World<'_>, status: c_int, reply: &mut Reply<'_>) -> Step {
         let stack = self.thread.stack;
         if status == lua::LUA_YIELD {
             return Step::Suspended;
@@ -206,13 +212,31 @@ impl StoreVm {
             stack.set_top(0);
             return Step::Done;
         }
-        let text = stack.bytes(-1).unwrap_or(b"ERR execution failure").to_vec();
+        let mut text = stack.bytes(-1).unwrap_or(b"execution failure").to_vec();
+        if memchr::memchr(0, &text).is_none() {
+            // Not through the handler: in practice it ran out of memory.
+            text.splice(..0, *b"ERR ");
+            self.collect();
+        }
         if status == lua::LUA_OK {
             stack.set_top(0);
         } else {
             self.replace_thread();
         }
-        Step::Failed(error_line(&text, &world.run.name))
+        self.fail(world, &text)
+    }
+
+    /// A definition's command answers without the place, which is for its author: it goes to the log.
+    fn fail(&mut self, world: &mut World<'_>, text: &[u8]) -> Step {
+        if world.run.kind != RunKind::Command {
+            return Step::Failed(error_line(text, &world.run.name));
+        }
+        let end = memchr::memchr(0, text).unwrap_or(text.len());
+        let place = text.get(end + 2..).unwrap_or_default();
+        let (said, place) = (String::from_utf8_lossy(&text[..end]), String::from_utf8_lossy(place));
+        let line = format!("command {}: {said} ({place})", world.run.name);
+        world.instance.scripting.log(LogLevel::Error, line);
+        Step::Failed(error_line(&text[..end], ""))
     }
 
     /// A coroutine that an error has left can't be used again; in practice it ran out of memory.
@@ -293,8 +317,7 @@ fn error_line(text: &[u8], name: &str) -> Vec<u8> {
         Some(end) => {
             [&text[..end], b" script: ", name.as_bytes(), b", on ", &text[end + 1..], b"."].concat()
         }
-        None if text.starts_with(b"ERR ") => text.to_vec(),
-        None => [b"ERR ", text].concat(),
+        None => text.to_vec(),
     }
 }
 
@@ -340,7 +363,11 @@ fn library(
 
 /// What trusted Lua calls besides the leaves.
 fn natives(lua: &Lua, machine: *mut Machine) -> mlua::Result<Table> {
-    let table = library(lua, &[&[("take", take), ("allowed", allowed)]], machine)?;
+    let table = library(
+        lua,
+        &[&[("take", take), ("take_plain", take_plain), ("allowed", allowed)]],
+        machine,
+    )?;
     let sha = |lua: &Lua, text: mlua::LuaString| lua.create_string(hex(&sha1(&text.as_bytes())));
     table.raw_set("sha1hex", lua.create_function(sha)?)?;
     let log = move |_: &Lua, (level, text): (f64, mlua::LuaString)| {
@@ -351,6 +378,11 @@ fn natives(lua: &Lua, machine: *mut Machine) -> mlua::Result<Table> {
         Ok(())
     };
     table.raw_set("log", lua.create_function(log)?)?;
+    let pure = |_: &Lua, name: String| {
+        let file = bundle::module(&name).filter(|_| PURE_MODULES.contains(&name.as_str()));
+        Ok(file.map_or((None, None), |file| (Some(file.text), Some(file.chunk_name()))))
+    };
+    table.raw_set("pure_module", lua.create_function(pure)?)?;
     let setresp = move |_: &Lua, resp3: bool| {
         // SAFETY: as above.
         let machine = unsafe { &mut *machine };
@@ -370,7 +402,18 @@ unsafe extern "C-unwind" fn take(state: *mut lua::lua_State) -> c_int {
     let stack = unsafe { Stack::new(state) };
     // SAFETY: the upvalue is the machine, which outlives its VM; nothing else uses it while a C function runs.
     let machine = unsafe { &mut *stack.upvalue().cast::<Machine>() };
-    reply::push(stack, &machine.reply, machine.resp3);
+    let style = if machine.resp3 { Style::Resp3 } else { Style::Resp2 };
+    reply::push(stack, &machine.reply, style);
+    1
+}
+
+/// The same as plain values: how a definition's commands see replies.
+unsafe extern "C-unwind" fn take_plain(state: *mut lua::lua_State) -> c_int {
+    // SAFETY: what Lua passed.
+    let stack = unsafe { Stack::new(state) };
+    // SAFETY: as above.
+    let machine = unsafe { &mut *stack.upvalue().cast::<Machine>() };
+    reply::push(stack, &machine.reply, Style::Plain);
     1
 }
 
@@ -427,6 +470,36 @@ impl Engine for StoreVm {
                 Err(failed(error))
             }
         }
+    }
+
+    fn load_commands(&mut self, file: &CommandFile) -> Result<Vec<(String, Handle)>, String> {
+        let budget_ms = FUNCTION_LOAD_MS;
+        // A script may be suspended; it goes on as it was.
+        let suspended = self.machine().interrupt;
+        self.machine().interrupt = Interrupt { budget_ms, ..Interrupt::default() };
+        let files: Vec<Vec<&str>> =
+            file.files.iter().map(|(path, text)| vec![path.as_str(), text.as_str()]).collect();
+        let entry = self.enter(budget_ms);
+        let loaded = self
+            .functions
+            .load_commands
+            .call::<(Option<Table>, Option<mlua::LuaString>)>((file.cache.as_str(), files));
+        self.leave(entry);
+        self.machine().interrupt = suspended;
+        let (rows, problem) = loaded.map_err(|error| error.to_string())?;
+        let Some(rows) = rows else {
+            return Err(problem.map_or_else(String::new, |text| text.to_string_lossy()));
+        };
+        let mut all = Vec::new();
+        for row in rows.sequence_values::<Table>() {
+            let read = |row: Table| Ok((row.raw_get::<String>("name")?, row.raw_get("run")?));
+            let read: mlua::Result<(String, Function)> = row.and_then(read);
+            let (name, run) = read.map_err(|error| error.to_string())?;
+            let handle = self.keep(&run);
+            let handle = handle.map_err(|text| String::from_utf8_lossy(&text).into_owned())?;
+            all.push((name, handle));
+        }
+        Ok(all)
     }
 
     fn release(&mut self, handle: Handle) {

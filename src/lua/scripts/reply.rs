@@ -12,6 +12,17 @@ use crate::store::Reply;
 /// Levels of tables in a reply; Redis ends where Lua's stack does.
 const DEPTH_MAX: usize = 1000;
 
+/// How replies look to who called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Style {
+    /// A script's, by default.
+    Resp2,
+    /// A script's after `redis.setresp(3)`.
+    Resp3,
+    /// A definition's command's: plain values, as in process.
+    Plain,
+}
+
 /// Registry references of the fields' names: looking one up then needs no memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Names {
@@ -170,7 +181,7 @@ fn write_array(stack: Stack, names: &Names, reply: &mut Reply<'_>, resp3: bool, 
 }
 
 /// Pushes the value of a reply; answers its length. The reply is the store's own, so it is well-formed. May raise.
-pub(super) fn push(stack: Stack, reply: &[u8], resp3: bool) -> usize {
+pub(super) fn push(stack: Stack, reply: &[u8], style: Style) -> usize {
     let line_end = memchr::memchr(b'\r', reply).unwrap_or(reply.len());
     let line = reply.get(1..line_end).unwrap_or_default();
     let rest = line_end + 2;
@@ -182,13 +193,26 @@ pub(super) fn push(stack: Stack, reply: &[u8], resp3: bool) -> usize {
             return end + 2;
         }
         Some(b':') => stack.push_number(number(line)),
+        Some(b'+' | b'(') if style == Style::Plain => stack.push_bytes(line),
+        Some(b',') if style == Style::Plain => stack.push_number(number(line)),
+        Some(b'=') if style == Style::Plain => {
+            let end = rest + count();
+            stack.push_bytes(&reply[rest + 4..end]);
+            return end + 2;
+        }
+        Some(b'~') if style == Style::Plain => {
+            return push_array(stack, reply, rest, count(), style);
+        }
+        Some(b'%') if style == Style::Plain => {
+            return push_pairs(stack, reply, rest, count(), style);
+        }
         Some(b'+') => push_field(stack, b"ok", line),
         Some(b'-') => push_field(stack, b"err", line),
         Some(b'*' | b'>') if line != b"-1" => {
-            return push_array(stack, reply, rest, count(), resp3);
+            return push_array(stack, reply, rest, count(), style);
         }
-        Some(b'%') => return push_map(stack, reply, rest, count(), resp3),
-        Some(b'~') => return push_set(stack, reply, rest, count(), resp3),
+        Some(b'%') => return push_map(stack, reply, rest, count(), style),
+        Some(b'~') => return push_set(stack, reply, rest, count(), style),
         Some(b'#') => stack.push_boolean(line == b"t"),
         Some(b',') => {
             stack.create_table(0, 1);
@@ -203,7 +227,7 @@ pub(super) fn push(stack: Stack, reply: &[u8], resp3: bool) -> usize {
             return end + 2;
         }
         Some(b'_') => stack.push_nil(),
-        _ if resp3 => stack.push_nil(),
+        _ if style != Style::Resp2 => stack.push_nil(),
         _ => stack.push_boolean(false),
     }
     rest
@@ -244,37 +268,43 @@ fn deep(stack: Stack) {
     }
 }
 
-fn push_array(stack: Stack, reply: &[u8], mut at: usize, count: usize, resp3: bool) -> usize {
+fn push_array(stack: Stack, reply: &[u8], mut at: usize, count: usize, style: Style) -> usize {
     deep(stack);
     stack.create_table(count, 0);
     for item in 1..=count {
-        at += push(stack, &reply[at..], resp3);
+        at += push(stack, &reply[at..], style);
         stack.raw_set_index(-2, item as c_int);
     }
     at
 }
 
-fn push_map(stack: Stack, reply: &[u8], mut at: usize, count: usize, resp3: bool) -> usize {
+fn push_map(stack: Stack, reply: &[u8], at: usize, count: usize, style: Style) -> usize {
     deep(stack);
     stack.create_table(0, 1);
     stack.push_bytes(b"map");
-    stack.create_table(0, count);
-    for _ in 0..count {
-        at += push(stack, &reply[at..], resp3);
-        at += push(stack, &reply[at..], resp3);
-        stack.raw_set(-3);
-    }
+    let at = push_pairs(stack, reply, at, count, style);
     stack.raw_set(-3);
     at
 }
 
-fn push_set(stack: Stack, reply: &[u8], mut at: usize, count: usize, resp3: bool) -> usize {
+fn push_pairs(stack: Stack, reply: &[u8], mut at: usize, count: usize, style: Style) -> usize {
+    deep(stack);
+    stack.create_table(0, count);
+    for _ in 0..count {
+        at += push(stack, &reply[at..], style);
+        at += push(stack, &reply[at..], style);
+        stack.raw_set(-3);
+    }
+    at
+}
+
+fn push_set(stack: Stack, reply: &[u8], mut at: usize, count: usize, style: Style) -> usize {
     deep(stack);
     stack.create_table(0, 1);
     stack.push_bytes(b"set");
     stack.create_table(0, count);
     for _ in 0..count {
-        at += push(stack, &reply[at..], resp3);
+        at += push(stack, &reply[at..], style);
         stack.push_boolean(true);
         stack.raw_set(-3);
     }

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::values as v;
+use super::{commands, values as v};
 use crate::id::RuntimeKind::{self, Cache, Client, Proxy, Server};
 use crate::limits::{
     BACKLOG_BYTES_LIMIT, BACKLOG_BYTES_MIN, DETECT_MS_MAX, WEBSOCKET_MESSAGE_BYTES_LIMIT,
@@ -447,6 +447,19 @@ pub static FIELDS: &[Field] = &[
         read: |config| v::word(config.access, v::ACCESSES),
     },
     Field {
+        name: "commands",
+        aliases: &[],
+        kinds: &[Cache],
+        value: ValueType::Table,
+        default: "none",
+        flag: None,
+        help: "commands in Lua: [\"NAME\"] = { keys = 1, flags = \"write\", run = function(db, key) ... end }",
+        live: true,
+        required: false,
+        write: |config, value| commands::read(value).map(|specs| config.commands = specs.into()),
+        read: |config| (!config.commands.is_empty()).then(|| commands::write(&config.commands)),
+    },
+    Field {
         name: "password",
         aliases: &["requirepass"],
         kinds: &[Cache],
@@ -550,7 +563,6 @@ pub fn later(name: &str) -> Option<&'static str> {
             Some("persistence isn't in this version yet: a cache is empty after a restart")
         }
         "replicate" | "replica_of" => Some("replication isn't in this version yet"),
-        "commands" => Some("cache commands written in Lua aren't in this version yet"),
         "http_cache" => Some("files that are asked for often are kept in memory anyway"),
         "udp" => Some("UDP isn't in this version yet"),
         "group" | "master_pw" | "master_forward" | "cache" | "log" | "write" | "drain"

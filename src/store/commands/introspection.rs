@@ -2,6 +2,8 @@
 
 use super::key_use::{KeyUse, has_keys, key_uses};
 use super::{Call, Command, CommandId, CommandResult, Flags, Keys, help, table};
+use crate::store::instance::Instance;
+use crate::store::scripting::commands::LuaCommand;
 use crate::store::{Args, CommandError, Reply, glob};
 
 const FLAGS: Flags = Flags::LOADING.and(Flags::STALE);
@@ -78,15 +80,23 @@ fn usage(call: &mut Call<'_>) -> CommandResult {
     Ok(())
 }
 
+/// The rows that clients may know of.
+fn shown() -> impl Iterator<Item = CommandId> {
+    table().top_level().filter(|id| !table().row(*id).flags.has(Flags::HIDDEN))
+}
+
 fn all(call: &mut Call<'_>) -> CommandResult {
-    let ids: Vec<CommandId> = table().top_level().collect();
-    call.reply.array(ids.len());
-    ids.into_iter().for_each(|id| detail(&mut call.reply, id));
+    let ids: Vec<CommandId> = shown().collect();
+    let own = &call.instance.scripting.commands;
+    call.reply.array(ids.len() + own.iter().len());
+    ids.into_iter().for_each(|id| detail(&mut call.reply, &Described::row(id)));
+    own.iter().for_each(|command| detail(&mut call.reply, &Described::own(command)));
     Ok(())
 }
 
 fn count(call: &mut Call<'_>) -> CommandResult {
-    call.reply.integer(table().top_level().count() as i64);
+    let own = call.instance.scripting.commands.iter().len();
+    call.reply.integer((shown().count() + own) as i64);
     Ok(())
 }
 
@@ -97,8 +107,8 @@ fn info(call: &mut Call<'_>) -> CommandResult {
     }
     call.reply.array(names.len());
     for name in names.iter() {
-        match find(name) {
-            Some(id) => detail(&mut call.reply, id),
+        match described(call.instance, name) {
+            Some(found) => detail(&mut call.reply, &found),
             None => call.reply.null_array(),
         }
     }
@@ -107,38 +117,41 @@ fn info(call: &mut Call<'_>) -> CommandResult {
 
 fn docs(call: &mut Call<'_>) -> CommandResult {
     let names = call.args.from(2);
-    let ids: Vec<CommandId> = match names.len() {
-        0 => table().top_level().collect(),
-        _ => names.iter().filter_map(find).collect(),
+    let found: Vec<Described<'_>> = match names.len() {
+        0 => {
+            let own = call.instance.scripting.commands.iter().map(Described::own);
+            shown().map(Described::row).chain(own).collect()
+        }
+        _ => names.iter().filter_map(|name| described(call.instance, name)).collect(),
     };
-    call.reply.map(ids.len());
-    ids.into_iter().for_each(|id| document(&mut call.reply, id));
+    call.reply.map(found.len());
+    found.iter().for_each(|command| document(&mut call.reply, command));
     Ok(())
 }
 
 fn list(call: &mut Call<'_>) -> CommandResult {
-    let filter: Box<dyn Fn(CommandId) -> bool> = match call.args.len() {
+    let filter: Box<dyn Fn(&Described<'_>) -> bool> = match call.args.len() {
         2 => Box::new(|_| true),
         5 if call.args.at(2).eq_ignore_ascii_case(b"filterby") => {
             let value = call.args.at(4).to_ascii_lowercase();
             match call.args.at(3).to_ascii_lowercase().as_slice() {
                 b"module" => Box::new(|_| false),
-                b"aclcat" => Box::new(move |id| {
-                    categories(id).iter().any(|category| category.as_bytes()[1..] == value)
+                b"aclcat" => Box::new(move |command| {
+                    command.categories.iter().any(|category| category.as_bytes()[1..] == value)
                 }),
                 b"pattern" => {
-                    Box::new(move |id| glob::matches(&value, table().full_name(id).as_bytes()))
+                    Box::new(move |command| glob::matches(&value, command.name.as_bytes()))
                 }
                 _ => return Err(CommandError::Syntax),
             }
         }
         _ => return Err(CommandError::Syntax),
     };
-    let ids: Vec<CommandId> = table().top_level().filter(|id| filter(*id)).collect();
-    call.reply.array(ids.len());
-    for id in ids {
-        call.reply.bulk(table().full_name(id).as_bytes());
-    }
+    let own = call.instance.scripting.commands.iter().map(Described::own);
+    let found: Vec<Described<'_>> =
+        shown().map(Described::row).chain(own).filter(|command| filter(command)).collect();
+    call.reply.array(found.len());
+    found.iter().for_each(|command| call.reply.bulk(command.name.as_bytes()));
     Ok(())
 }
 
@@ -240,6 +253,59 @@ pub(super) fn key_count_index(row: &Command) -> Option<usize> {
     }
 }
 
+/// A command as COMMAND tells it: a row of the table, or one of the cache's definition.
+struct Described<'a> {
+    name: String,
+    arity: i16,
+    flags: Flags,
+    keys: Keys,
+    group: &'static str,
+    summary: &'a str,
+    since: &'static str,
+    movable: bool,
+    categories: Vec<&'static str>,
+    subcommands: Vec<CommandId>,
+}
+
+impl<'a> Described<'a> {
+    fn row(id: CommandId) -> Described<'a> {
+        let row = table().row(id);
+        Described {
+            name: table().full_name(id),
+            arity: row.arity,
+            flags: row.flags,
+            keys: row.keys,
+            group: row.group,
+            summary: row.summary,
+            since: row.since,
+            movable: is_movable(row),
+            categories: categories(id),
+            subcommands: subcommands(id),
+        }
+    }
+
+    fn own(command: &'a LuaCommand) -> Described<'a> {
+        let spec = &command.spec;
+        let writes =
+            if spec.read_only { Flags::READONLY } else { Flags::WRITE.and(Flags::DENYOOM) };
+        let fast = if spec.fast { Flags::FAST } else { Flags(0) };
+        let last = spec.keys as i16;
+        let keys = if last > 0 { Keys { first: 1, last, step: 1 } } else { Keys::NONE };
+        Described {
+            name: spec.name.to_lowercase(),
+            arity: spec.arity,
+            flags: writes.and(fast).and(Flags::NOSCRIPT),
+            keys,
+            group: "generic",
+            summary: &spec.summary,
+            since: env!("CARGO_PKG_VERSION"),
+            movable: false,
+            categories: table().lookup(spec.row().as_bytes()).map(categories).unwrap_or_default(),
+            subcommands: Vec::new(),
+        }
+    }
+}
+
 /// A command by `name` or `name|subcommand`.
 pub(super) fn find(name: &[u8]) -> Option<CommandId> {
     match memchr::memchr(b'|', name) {
@@ -251,31 +317,38 @@ pub(super) fn find(name: &[u8]) -> Option<CommandId> {
     }
 }
 
+/// The same for what clients may know of, the definition's commands too.
+fn described<'a>(instance: &'a Instance, name: &[u8]) -> Option<Described<'a>> {
+    if let Some(command) = instance.scripting.commands.find(name) {
+        return Some(Described::own(command));
+    }
+    let id = find(name)?;
+    (!table().row(id).flags.has(Flags::HIDDEN)).then(|| Described::row(id))
+}
+
 /// One command as COMMAND and COMMAND INFO describe it.
-fn detail(reply: &mut Reply<'_>, id: CommandId) {
-    let row = table().row(id);
-    let movable = is_movable(row);
+fn detail(reply: &mut Reply<'_>, command: &Described<'_>) {
+    let Described { flags, keys, movable, .. } = command;
     reply.array(10);
-    reply.bulk(table().full_name(id).as_bytes());
-    reply.integer(i64::from(row.arity));
-    let flags: Vec<&str> =
-        FLAG_NAMES.iter().filter(|(flag, _)| row.flags.has(*flag)).map(|(_, name)| *name).collect();
-    reply.set(flags.len() + usize::from(movable));
-    flags.into_iter().for_each(|name| reply.simple(name));
-    if movable {
+    reply.bulk(command.name.as_bytes());
+    reply.integer(i64::from(command.arity));
+    let names: Vec<&str> =
+        FLAG_NAMES.iter().filter(|(flag, _)| flags.has(*flag)).map(|(_, name)| *name).collect();
+    reply.set(names.len() + usize::from(*movable));
+    names.into_iter().for_each(|name| reply.simple(name));
+    if *movable {
         reply.simple("movablekeys");
     }
-    reply.integer(i64::from(row.keys.first));
-    reply.integer(i64::from(row.keys.last));
-    reply.integer(i64::from(row.keys.step));
-    let categories = categories(id);
+    reply.integer(i64::from(keys.first));
+    reply.integer(i64::from(keys.last));
+    reply.integer(i64::from(keys.step));
+    let categories = &command.categories;
     reply.set(categories.len());
     categories.iter().for_each(|category| reply.simple(category));
     reply.set(0);
-    key_specification(reply, row);
-    let subcommands = subcommands(id);
-    reply.set(subcommands.len());
-    subcommands.into_iter().for_each(|id| detail(reply, id));
+    key_specification(reply, *keys, *flags);
+    reply.set(command.subcommands.len());
+    command.subcommands.iter().for_each(|id| detail(reply, &Described::row(*id)));
 }
 
 fn subcommands(parent: CommandId) -> Vec<CommandId> {
@@ -284,8 +357,8 @@ fn subcommands(parent: CommandId) -> Vec<CommandId> {
 }
 
 /// Where the keys are, in the form of Redis 7.
-fn key_specification(reply: &mut Reply<'_>, row: &Command) {
-    let Keys { first, last, step } = row.keys;
+fn key_specification(reply: &mut Reply<'_>, keys: Keys, flags: Flags) {
+    let Keys { first, last, step } = keys;
     if first == 0 {
         return reply.set(0);
     }
@@ -293,7 +366,7 @@ fn key_specification(reply: &mut Reply<'_>, row: &Command) {
     reply.map(3);
     reply.bulk(b"flags");
     reply.set(1);
-    reply.simple(if row.flags.has(Flags::WRITE) { "RW" } else { "RO" });
+    reply.simple(if flags.has(Flags::WRITE) { "RW" } else { "RO" });
     reply.bulk(b"begin_search");
     reply.map(2);
     reply.bulk(b"type");
@@ -360,21 +433,20 @@ pub(in crate::store) fn categories(id: CommandId) -> Vec<&'static str> {
     flags.chain([speed]).chain(group).collect()
 }
 
-fn document(reply: &mut Reply<'_>, id: CommandId) {
-    let row = table().row(id);
-    let subcommands = subcommands(id);
-    reply.bulk(table().full_name(id).as_bytes());
+fn document(reply: &mut Reply<'_>, command: &Described<'_>) {
+    let subcommands = &command.subcommands;
+    reply.bulk(command.name.as_bytes());
     reply.map(3 + usize::from(!subcommands.is_empty()));
     reply.bulk(b"summary");
-    reply.bulk(row.summary.as_bytes());
+    reply.bulk(command.summary.as_bytes());
     reply.bulk(b"since");
-    reply.bulk(row.since.as_bytes());
+    reply.bulk(command.since.as_bytes());
     reply.bulk(b"group");
-    reply.bulk(row.group.as_bytes());
+    reply.bulk(command.group.as_bytes());
     if !subcommands.is_empty() {
         reply.bulk(b"subcommands");
         reply.map(subcommands.len());
-        subcommands.into_iter().for_each(|id| document(reply, id));
+        subcommands.iter().for_each(|id| document(reply, &Described::row(*id)));
     }
 }
 

@@ -135,6 +135,8 @@ impl Flags {
     pub const NO_AUTH: Flags = Flags(1 << 9);
     /// Is about channels.
     pub const PUBSUB: Flags = Flags(1 << 11);
+    /// Stands for commands that aren't in the table; not shown to clients.
+    pub const HIDDEN: Flags = Flags(1 << 24);
     /// Runs at once between MULTI and EXEC, where others are queued; not shown to clients.
     pub const DIRECT: Flags = Flags(1 << 10);
 

@@ -4,14 +4,19 @@
 
 use super::{Call, Command, CommandResult, Flags, Keys, help};
 use crate::limits::SCRIPT_BUDGET_MS;
+use crate::store::scripting::commands::{READING, WRITING};
 use crate::store::scripting::scripts::{hex, sha1};
 use crate::store::scripting::{
     Counted, Counter, Run, RunKind, ScriptFlags, Start, Step, Suspended,
 };
 use crate::store::scripting::{Handle, World, busy};
+use crate::store::session::State;
 use crate::store::{Args, CommandError, Session, number};
 
 const RUNS: Flags = Flags::NOSCRIPT.and(Flags::STALE);
+/// What the hidden rows stand for.
+const OWN: &str = "Runs a command of the cache's definition";
+const HIDDEN: Flags = Flags::NOSCRIPT.and(Flags::HIDDEN);
 const ABOUT: Flags = Flags::NOSCRIPT;
 
 /// This file's rows.
@@ -34,6 +39,14 @@ pub const COMMANDS: &[Command] = &[
         "7.0.0",
         evalsha,
     ),
+    Command {
+        group: "generic",
+        ..row(WRITING, -1, Flags::WRITE.and(Flags::DENYOOM).and(HIDDEN), OWN, "1.0.0", lua_command)
+    },
+    Command {
+        group: "generic",
+        ..row(READING, -1, Flags::READONLY.and(HIDDEN), OWN, "1.0.0", lua_command)
+    },
     row("fcall", -3, RUNS, "Calls a function", "7.0.0", fcall),
     row(
         "fcall_ro",
@@ -172,6 +185,26 @@ fn fcall(call: &mut Call<'_>) -> CommandResult {
     run(call, What { handle, kind, name, read_only, counted, budget_ms: 0 }, keys, arguments)
 }
 
+/// A command of the cache's definition: the hidden rows run it by its own name.
+fn lua_command(call: &mut Call<'_>) -> CommandResult {
+    let name = call.args.at(0).to_ascii_lowercase();
+    let Some(command) = call.instance.scripting.commands.find(&name) else {
+        // It went with a reload between MULTI and EXEC.
+        return Err(CommandError::Owned(
+            [b"ERR unknown command '", name.as_slice(), b"'"].concat(),
+        ));
+    };
+    let what = What {
+        handle: command.handle,
+        kind: RunKind::Command,
+        name: command.spec.name.clone(),
+        read_only: command.spec.read_only,
+        counted: Counted::Command(name),
+        budget_ms: SCRIPT_BUDGET_MS,
+    };
+    run(call, what, call.args.first(0), call.args.from(1))
+}
+
 /// Whether the run may not write.
 fn check_flags(read_only: bool, flags: ScriptFlags) -> Result<bool, CommandError> {
     let may_write = !flags.has(ScriptFlags::NO_WRITES) && !flags.has(ScriptFlags::COMPATIBLE);
@@ -209,7 +242,7 @@ pub(super) fn run(
         wrote: false,
         killed: false,
         started_ms: call.now_ms,
-        session: session(call.session),
+        session: Session { resp3: kind == RunKind::Command, ..session(call.session) },
         resp3: call.session.resp3,
         command: Vec::new(),
     };
@@ -247,7 +280,16 @@ pub(super) fn run(
 
 /// What a script's commands run as: the caller's rights, a database of its own choice, RESP2.
 fn session(caller: &Session) -> Session {
-    Session { database: caller.database, may_write: caller.may_write, ..Session::new(caller.id) }
+    let mut session = Session {
+        database: caller.database,
+        may_write: caller.may_write,
+        user: caller.user.clone(),
+        acl_epoch: caller.acl_epoch,
+        ..Session::new(caller.id)
+    };
+    session.state.set(State::NO_WAIT, true);
+    session.state.set(State::RESTRICTED, caller.state.has(State::RESTRICTED));
+    session
 }
 
 fn load(call: &mut Call<'_>) -> CommandResult {

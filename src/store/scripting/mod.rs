@@ -4,6 +4,7 @@
 //! whoever holds the store's lock. A script that takes long is *suspended*: the lock is given back, the store executes
 //! nothing but the few commands that Redis allows beside a busy script, and its worker resumes it slice by slice.
 
+pub mod commands;
 pub mod functions;
 pub mod payload;
 pub mod scripts;
@@ -16,6 +17,7 @@ use std::fmt;
 use super::{Args, Reply, Session, Settings};
 use crate::limits::{SCRIPT_LOGS_MAX, STORE_VM_MEMORY_BYTES};
 use crate::log::LogLevel;
+use commands::{CommandFile, LuaCommands};
 use functions::Functions;
 use scripts::Scripts;
 pub use shebang::ScriptFlags;
@@ -49,6 +51,11 @@ pub trait Engine: Send {
     /// # Errors
     /// What went wrong, as FUNCTION LOAD answers it.
     fn load_library(&mut self, text: &[u8]) -> Result<Vec<Registered>, Vec<u8>>;
+    /// Evaluates an app's file for the commands of one of its caches: their names and handles.
+    ///
+    /// # Errors
+    /// What went wrong, for the person who wrote the file.
+    fn load_commands(&mut self, file: &CommandFile) -> Result<Vec<(String, Handle)>, String>;
     /// Forgets something compiled.
     fn release(&mut self, handle: Handle);
     /// Begins a run. The reply is written when the step is [`Step::Done`].
@@ -198,6 +205,8 @@ pub struct Scripting {
     pub scripts: Scripts,
     /// FUNCTION's libraries.
     pub functions: Functions,
+    /// The definition's commands.
+    pub commands: LuaCommands,
     /// The script that has taken long and isn't at its end; while there is one, hardly any command is executed.
     pub suspended: Option<Box<Suspended>>,
     /// What scripts wrote to the log.
@@ -248,7 +257,7 @@ impl Scripting {
         let counter = match counted {
             Counted::Script(index) => self.scripts.counter(*index),
             Counted::Function(name) => self.functions.counter(name),
-            Counted::Command(_) => None,
+            Counted::Command(name) => self.commands.counter(name),
         };
         if let Some(counter) = counter {
             counter.count(nanoseconds, failed);

@@ -191,6 +191,7 @@ impl Scripts {
 
 #[cfg(test)]
 mod tests {
+    use super::super::commands::CommandFile;
     use super::super::{Registered, Start, Step, World};
     use super::*;
     use crate::store::Reply;
@@ -210,6 +211,10 @@ mod tests {
         }
 
         fn load_library(&mut self, _: &[u8]) -> Result<Vec<Registered>, Vec<u8>> {
+            Ok(Vec::new())
+        }
+
+        fn load_commands(&mut self, _: &CommandFile) -> Result<Vec<(String, Handle)>, String> {
             Ok(Vec::new())
         }
 

@@ -4,6 +4,7 @@ use super::super::call::{Call, CommandError};
 use super::super::commands::{Command, CommandId, Flags, table};
 use super::super::execute::invoke;
 use super::super::instance::Instance;
+use super::super::session::State;
 use super::super::{Args, Keyspace, Reply};
 use super::Run;
 
@@ -36,6 +37,9 @@ impl World<'_> {
         out: &mut Vec<u8>,
     ) -> Result<(), CommandError> {
         let row = self.admit(id, args)?;
+        if self.run.session.state.has(State::RESTRICTED) {
+            self.check_rights(id, row, args)?;
+        }
         let hash = table().key_hash(id, args, &self.keyspace.hasher());
         self.run.wrote |= row.flags.has(Flags::WRITE);
         let now_ms = self.run.started_ms;
@@ -74,9 +78,30 @@ impl World<'_> {
         Ok(row)
     }
 
+    #[cold]
+    fn check_rights(
+        &mut self,
+        id: CommandId,
+        row: &'static Command,
+        args: Args<'_>,
+    ) -> Result<(), CommandError> {
+        let World { instance, run, .. } = self;
+        let refused = instance.check_rights(&run.session, (id, row), args, run.started_ms);
+        refused.map_err(|error| {
+            let line = error.line();
+            let reason = line.strip_prefix(b"NOPERM ").unwrap_or(line);
+            CommandError::Owned([b"NOPERM ACL failure in script: ", reason].concat())
+        })
+    }
+
     /// Whether the caller may run this command; nothing if there is no such command.
     pub fn allowed(&self, args: Args<'_>) -> Option<bool> {
         let id = table().resolve(args);
-        (id != CommandId::UNKNOWN && table().row(id).takes(args.len())).then_some(true)
+        if id == CommandId::UNKNOWN || !table().row(id).takes(args.len()) {
+            return None;
+        }
+        let session = &self.run.session;
+        let denied = session.user.as_ref().and_then(|user| user.denies(id, table().row(id), args));
+        Some(!session.state.has(State::RESTRICTED) || denied.is_none())
     }
 }

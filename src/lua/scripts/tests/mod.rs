@@ -1,6 +1,7 @@
 //! Scripts on a store, as tables: a script, its keys and arguments, its reply.
 
 mod codecs;
+mod commands;
 mod interrupting;
 
 use super::*;
