@@ -57,9 +57,10 @@ impl Deadlines {
         self.keys.is_empty()
     }
 
-    /// The key whose member may end first, if that may have happened at `now_ms`.
-    pub fn due(&self, now_ms: u64) -> Option<&[u8]> {
-        self.keys.first().filter(|(at_ms, _)| *at_ms <= now_ms).map(|(_, key)| &**key)
+    /// The key whose member may end first, with its bound, if that may have happened at `now_ms`.
+    pub fn due(&self, now_ms: u64) -> Option<(u64, &[u8])> {
+        let (at_ms, key) = self.keys.first()?;
+        (*at_ms <= now_ms).then_some((*at_ms, key))
     }
 
     /// Moves a key from one bound to another; [`NEVER`] is not to stand here.
@@ -124,15 +125,22 @@ impl Database {
         /// What looking at a collection costs, in members.
         const COLLECTION_COST: usize = 4;
         let mut left = budget;
-        while let Some(key) = self.deadlines.due(now_ms) {
+        while let Some((at_ms, key)) = self.deadlines.due(now_ms) {
             if left == 0 {
                 return true;
             }
-            let place = self.table.locate(key, self.table.hasher().hash(key));
-            let place = place.expect("a key with deadlines leaves their index when it goes");
+            let key = key.to_vec();
+            let place = self.table.locate(&key, self.table.hasher().hash(&key));
+            let bound_ms =
+                place.map_or(NEVER, |place| earliest_of(self.table.entry(place).value()));
+            debug_assert_eq!(bound_ms, at_ms, "a key stands here with its collection's bound");
+            // Were it otherwise, the cycle would still have to get past the key.
+            self.deadlines.change(&key, at_ms, bound_ms);
             let before = self.statistics.expired_members;
-            self.take_due_members(place, now_ms, left);
-            self.remove_emptied(place);
+            if let Some(place) = place {
+                self.take_due_members(place, now_ms, left);
+                self.remove_emptied(place);
+            }
             let taken = (self.statistics.expired_members - before) as usize;
             left = left.saturating_sub(taken + COLLECTION_COST);
         }
