@@ -202,6 +202,8 @@ pub const SUBSCRIPTIONS_PER_CLIENT_MAX: usize = 1 << 20;
 /// Messages that wait for a client whose class has no limit of its own; it is closed beyond. Replies don't count to it,
 /// they stop at the high-water mark.
 pub const OUTBOX_PUSH_MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Messages that wait for a worker to open its letters; one that is busy for so long loses the clients they were for.
+pub const MAILBOX_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How long a worker waits for a store's lock before it serves everything else first, in microseconds.
 pub const STORE_LOCK_WAIT_US: u64 = 200;
 

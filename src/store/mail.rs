@@ -11,14 +11,22 @@ use parking_lot::Mutex;
 
 use super::clients::Delivery;
 use crate::id::ConnectionId;
+use crate::limits::MAILBOX_BYTES_MAX;
 
 /// The letters for one worker.
 pub struct Mailbox {
     /// There may be letters.
     full: AtomicBool,
-    letters: Mutex<Vec<Delivery>>,
+    letters: Mutex<Letters>,
     /// Tells the worker that there are letters.
     nudge: Box<dyn Fn() + Send + Sync>,
+}
+
+#[derive(Default)]
+struct Letters {
+    list: Vec<Delivery>,
+    /// Of messages, however many share them.
+    bytes: usize,
 }
 
 /// All mailboxes of a store, by worker.
@@ -33,13 +41,30 @@ impl Mailbox {
         if !self.full.swap(false, Ordering::AcqRel) {
             return Vec::new();
         }
-        std::mem::take(&mut *self.letters.lock())
+        std::mem::take(&mut *self.letters.lock()).list
     }
 
     /// Adds letters; whether the worker must be told.
     fn put(&self, delivery: Delivery) -> bool {
-        self.letters.lock().push(delivery);
+        self.letters.lock().add(delivery, MAILBOX_BYTES_MAX);
         !self.full.swap(true, Ordering::AcqRel)
+    }
+}
+
+impl Letters {
+    /// Beyond the bound a message becomes the end of its connection, as in an outbox that nobody empties.
+    fn add(&mut self, delivery: Delivery, bytes_max: usize) {
+        let delivery = match delivery {
+            Delivery::Push { connection, .. } if self.bytes > bytes_max => {
+                Delivery::Close { connection }
+            }
+            Delivery::Push { connection, bytes } => {
+                self.bytes += bytes.len();
+                Delivery::Push { connection, bytes }
+            }
+            other => other,
+        };
+        self.list.push(delivery);
     }
 }
 
@@ -88,4 +113,19 @@ impl PostOffice {
 /// Tells the workers of these boxes; not while the store is held.
 pub(super) fn nudge(boxes: &[Arc<Mailbox>]) {
     boxes.iter().for_each(|mailbox| (mailbox.nudge)());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_that_nobody_takes_are_bounded() {
+        let mut letters = Letters::default();
+        let push = |connection| Delivery::Push { connection, bytes: Arc::from(&b"12345"[..]) };
+        (1..=4).for_each(|connection| letters.add(push(connection), 9));
+        let close = |connection| Delivery::Close { connection };
+        assert_eq!(letters.list, [push(1), push(2), close(3), close(4)]);
+        assert_eq!(letters.bytes, 10);
+    }
 }
