@@ -38,10 +38,6 @@ pub struct Config {
     pub lfu_log_factor: u32,
     /// Minutes in which an LFU counter loses one; 0: it never does.
     pub lfu_decay_minutes: u32,
-    /// Bytes of all connections' buffers before the largest is closed; 0: no limit. Below zero: percent of `maxmemory`.
-    pub maxmemory_clients: i64,
-    /// Seconds without a command after which a client is closed; 0: never.
-    pub timeout_s: u64,
     /// Microseconds from which on a command is in the slow log; below zero: none is.
     pub slowlog_slower_than_us: i64,
     /// Entries of the slow log.
@@ -98,8 +94,6 @@ impl Config {
             maxmemory_samples: 5,
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,
-            maxmemory_clients: 0,
-            timeout_s: 0,
             slowlog_slower_than_us: 10_000,
             slowlog_len: 128,
             latency_threshold_ms: 0,
@@ -217,16 +211,6 @@ pub const PARAMETERS: &[Parameter] = &[
     number!("lua-time-limit", busy_reply_threshold_ms, SMALL),
     memory!("maxmemory", maxmemory),
     Parameter {
-        name: "maxmemory-clients",
-        get: |config| match config.maxmemory_clients {
-            percent @ ..0 => format!("{}%", -percent).into_bytes(),
-            bytes => bytes.to_string().into_bytes(),
-        },
-        set: Some(|config, value| {
-            values::memory_or_percent(value).map(|amount| config.maxmemory_clients = amount)
-        }),
-    },
-    Parameter {
         name: "maxmemory-policy",
         get: |config| config.policy.name().as_bytes().to_vec(),
         set: Some(|config, value| {
@@ -259,7 +243,6 @@ pub const PARAMETERS: &[Parameter] = &[
     memory!("set-max-listpack-value", thresholds.set_value_bytes),
     number!("slowlog-log-slower-than", slowlog_slower_than_us, -1..=i64::MAX),
     number!("slowlog-max-len", slowlog_len, SMALL),
-    number!("timeout", timeout_s, SMALL),
     number!("tracking-table-max-keys", tracking_keys_max, COUNT),
     number!("zset-max-listpack-entries", thresholds.sorted_set_entries, COUNT),
     memory!("zset-max-listpack-value", thresholds.sorted_set_value_bytes),

@@ -84,8 +84,18 @@ impl Store {
         if session.state.has(State::TRANSACTION) && !row.flags.has(Flags::DIRECT) {
             return queue(session, id, args, hash, &mut reply);
         }
-        let Store { keyspace, instance, .. } = self;
-        invoke(&mut Call { keyspace, instance, session, args, hash, now_ms, reply }, id)
+        // TOUCH is there to leave a trace.
+        let leaves_no_trace = session.state.has(State::NO_TOUCH) && row.name != "touch";
+        if leaves_no_trace {
+            self.keyspace.for_each_clock(|clock| clock.freeze(true));
+        }
+        let Store { keyspace, instance, .. } = &mut *self;
+        let call = &mut Call { keyspace, instance, session, args, hash, now_ms, reply };
+        let result = invoke(call, id);
+        if leaves_no_trace {
+            self.keyspace.for_each_clock(|clock| clock.freeze(false));
+        }
+        result
     }
 
     /// What concerns every command, when there is something; true if it waits before it begins.
@@ -305,12 +315,12 @@ pub(super) fn invoke(call: &mut Call<'_>, id: CommandId) -> CommandResult {
     statistics.total_commands += 1;
     let monitored = call.instance.attention.any(Attention::MONITORED);
     // Shown behind what they execute, or to those that still watch.
-    let late = matches!(row.name, "exec" | "reset");
+    let late = monitored && matches!(row.name, "exec" | "reset");
     if monitored && !late {
         monitor::feed(call, row);
     }
     let result = observe(call, row);
-    if monitored && late {
+    if late {
         monitor::feed(call, row);
     }
     if result.is_err() {

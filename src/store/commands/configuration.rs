@@ -141,6 +141,12 @@ mod tests {
             ("CONFIG GET maxmemory", "*2 $9 maxmemory $7 1048576"),
             ("CONFIG SET maxmemory 0", "+OK"),
             ("CONFIG SET appendonly no HZ 50", "+OK"),
+            ("CONFIG SET timeout 0 maxmemory-clients 0", "+OK"),
+            (
+                "CONFIG SET timeout 60",
+                "-ERR CONFIG SET failed (possibly related to argument 'timeout') - idle clients are closed by the \
+                 cache's field idle_timeout",
+            ),
             ("CONFIG GET hz", "*2 $2 hz $2 50"),
             (
                 "CONFIG SET appendonly yes",

@@ -37,6 +37,9 @@ const NO_PERSISTENCE: &str =
 const NO_REPLICATION: &str = "replication isn't in this version yet";
 const NO_DEFRAGMENTATION: &str =
     "there is no active defragmentation; MEMORY PURGE gives free pages back";
+const NO_SUM_OF_BUFFERS: &str =
+    "clients' buffers have no common limit yet: client-output-buffer-limit bounds each of them";
+const IDLE_TIMEOUT: &str = "idle clients are closed by the cache's field idle_timeout";
 const FIXED_LIMIT: &str = "this limit can't be changed";
 const BOUND: &str = "a cache listens on the loopback address unless its port says otherwise";
 
@@ -123,6 +126,7 @@ pub const KEPT: &[Kept] = &[
     kept("masterauth", "", Text),
     kept("masteruser", "", Text),
     kept("maxclients", "1048576", Fixed),
+    kept("maxmemory-clients", "0", Only(NO_SUM_OF_BUFFERS)),
     kept("maxmemory-eviction-tenacity", "10", Integer(0, 100)),
     kept("min-replicas-max-lag", "10", Integer(0, i32::MAX as i64)),
     kept("min-replicas-to-write", "0", Only(NO_REPLICATION)),
@@ -181,6 +185,7 @@ pub const KEPT: &[Kept] = &[
     kept("syslog-ident", "socketley", Fixed),
     kept("tcp-backlog", "4096", Fixed),
     kept("tcp-keepalive", "300", Only(FIXED_LIMIT)),
+    kept("timeout", "0", Only(IDLE_TIMEOUT)),
     kept("tls-port", "0", Fixed),
     kept("unixsocket", "", Fixed),
     kept("unixsocketperm", "0", Fixed),

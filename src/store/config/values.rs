@@ -30,16 +30,6 @@ pub fn memory(value: &[u8]) -> Result<u64, Refusal> {
     memory_size(value).ok_or_else(|| "argument must be a memory value".into())
 }
 
-/// Bytes, or a percentage as a negative number.
-pub fn memory_or_percent(value: &[u8]) -> Result<i64, Refusal> {
-    const WRONG: &str = "argument must be a memory or percent value";
-    if let Some(percent) = value.strip_suffix(b"%") {
-        let percent = parse_integer(percent).filter(|percent| (0..=100).contains(percent));
-        return percent.map(|percent| -percent).ok_or_else(|| WRONG.into());
-    }
-    memory_size(value).and_then(|bytes| i64::try_from(bytes).ok()).ok_or_else(|| WRONG.into())
-}
-
 /// The index of a word.
 pub fn choice(value: &[u8], words: &[&str]) -> Result<usize, Refusal> {
     let found = words.iter().position(|word| word.as_bytes().eq_ignore_ascii_case(value));

@@ -206,3 +206,21 @@ fn bytes_are_the_allocators_and_come_back() {
     let rest = bytes() as i64 - start as i64;
     assert!(rest.abs() < 8_000, "{rest} bytes are left of {grown}");
 }
+
+#[test]
+fn a_client_that_leaves_no_trace_leaves_none() {
+    let mut client = Client::resp2();
+    let pass = |client: &mut Client, ms: u64| {
+        client.now_ms += ms;
+        let now_ms = client.now_ms;
+        client.store.keyspace.for_each_clock(|clock| clock.set_time(now_ms));
+    };
+    pass(&mut client, 0);
+    client.check(&[("SET key value", "+OK"), ("CLIENT NO-TOUCH ON", "+OK")]);
+    pass(&mut client, 100_000);
+    client.check(&[("GET key", "$5 value"), ("OBJECT IDLETIME key", ":100")]);
+    client.check(&[("TOUCH key", ":1"), ("OBJECT IDLETIME key", ":0")]);
+    pass(&mut client, 50_000);
+    client.check(&[("CLIENT NO-TOUCH OFF", "+OK"), ("OBJECT IDLETIME key", ":50")]);
+    client.check(&[("GET key", "$5 value"), ("OBJECT IDLETIME key", ":0")]);
+}
