@@ -1,4 +1,6 @@
 --- Loaded once for each script, function and command: the JIT's traces begin here and belong to it alone.
+---
+--- `xpcall` isn't tail-called: the JIT can't compile a trace whose first frame is the protected one.
 
 local kind, fn, handler, base, db = ...
 local xpcall, unpack = xpcall, unpack
@@ -6,13 +8,16 @@ local xpcall, unpack = xpcall, unpack
 if kind == "script" then
   return function(keys, argv)
     base.KEYS, base.ARGV = keys, argv
-    return xpcall(fn, handler)
+    local ok, result = xpcall(fn, handler)
+    return ok, result
   end
 elseif kind == "function" then
   return function(keys, argv)
-    return xpcall(fn, handler, keys, argv)
+    local ok, result = xpcall(fn, handler, keys, argv)
+    return ok, result
   end
 end
 return function(argv, count)
-  return xpcall(fn, handler, db, unpack(argv, 1, count))
+  local ok, result = xpcall(fn, handler, db, unpack(argv, 1, count))
+  return ok, result
 end

@@ -42,17 +42,20 @@ local function push_all(count, a, b, c, d, e, f, ...)
   return true
 end
 
---- Runs a command; the kind of its reply, or ERROR and a text of our own.
+--- Runs a command; the kind of its reply, or ERROR and a text of our own. No tail calls: the JIT can't compile a trace
+--- that begins in a function and tail-calls an FFI function, and gives the function up after some tries.
 local function run(count, ...)
   if count == 2 then
     local name, first = ...
     if type(name) == "string" and type(first) == "string" then
-      return execute2(machine, name, #name, first, #first)
+      local kind = execute2(machine, name, #name, first, #first)
+      return kind
     end
   elseif count == 3 then
     local name, first, second = ...
     if type(name) == "string" and type(first) == "string" and type(second) == "string" then
-      return execute3(machine, name, #name, first, #first, second, #second)
+      local kind = execute3(machine, name, #name, first, #first, second, #second)
+      return kind
     end
   elseif count == 0 then
     return ERROR, "ERR Please specify at least one argument for this redis lib call"
@@ -60,7 +63,8 @@ local function run(count, ...)
   if not push_all(count, ...) then
     return ERROR, "ERR Lua redis lib command arguments must be strings or integers"
   end
-  return execute(machine)
+  local kind = execute(machine)
+  return kind
 end
 
 sk.run = run
