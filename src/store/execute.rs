@@ -365,6 +365,10 @@ fn queue(
     reply: &mut Reply<'_>,
 ) -> CommandResult {
     if let Some(transaction) = &mut session.transaction {
+        if table().row(id).flags.has(Flags::NO_MULTI) {
+            transaction.failed = true;
+            return Err(CommandError::Text("ERR Command not allowed inside a transaction"));
+        }
         if transaction.bytes > RESP_REQUEST_BYTES_MAX {
             transaction.failed = true;
             return Err(CommandError::Text("ERR the transaction is too large"));

@@ -41,6 +41,7 @@ const FLAG_NAMES: &[(Flags, &str)] = &[
     (Flags::FAST, "fast"),
     (Flags::NO_AUTH, "no_auth"),
     (Flags::PUBSUB, "pubsub"),
+    (Flags::NO_MULTI, "no_multi"),
 ];
 
 const fn row(

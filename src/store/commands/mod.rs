@@ -133,6 +133,8 @@ impl Flags {
     pub const NOSCRIPT: Flags = Flags(1 << 8);
     /// Needs no authentication.
     pub const NO_AUTH: Flags = Flags(1 << 9);
+    /// Not allowed between MULTI and EXEC.
+    pub const NO_MULTI: Flags = Flags(1 << 12);
     /// Is about channels.
     pub const PUBSUB: Flags = Flags(1 << 11);
     /// Stands for commands that aren't in the table; not shown to clients.

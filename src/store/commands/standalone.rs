@@ -15,8 +15,8 @@ pub const COMMANDS: &[Command] = &[
     row("lastsave", 1, Flags::ADMIN.and(Flags::FAST).and(Flags::LOADING).and(Flags::STALE), "Returns when the data was last saved", "1.0.0", lastsave),
     row("lolwut", -1, Flags::READONLY.and(Flags::FAST), "Shows some art and the version", "5.0.0", lolwut),
     row("replicaof", 3, ADMIN, "Makes the server a replica of another", "5.0.0", replicaof),
-    row("save", 1, ADMIN, "Saves the data", "1.0.0", no_disk),
-    row("shutdown", -1, ADMIN, "Ends the server", "1.0.0", shutdown),
+    row("save", 1, ADMIN.and(Flags::NO_MULTI), "Saves the data", "1.0.0", no_disk),
+    row("shutdown", -1, ADMIN.and(Flags::NO_MULTI), "Ends the server", "1.0.0", shutdown),
     row("slaveof", 3, ADMIN, "As REPLICAOF", "1.0.0", replicaof),
 ];
 

@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_refused_command_aborts() {
-        for refused in ["NOTHING", "LPUSH", "CLIENT NOTHING"] {
+        for refused in ["NOTHING", "LPUSH", "CLIENT NOTHING", "SAVE", "SHUTDOWN NOSAVE"] {
             let mut client = Client::resp2();
             client.check(&[("MULTI", "+OK"), ("LPUSH l a", "+QUEUED")]);
             assert!(client.run(refused).starts_with("-ERR"));
