@@ -9,13 +9,13 @@
 
 use super::clients::Delivery;
 use super::commands::{CommandId, Table, table};
-use super::instance::Instance;
+use super::instance::{Attention, Instance};
 use super::observe;
 use super::session::State;
 use super::shared::Held;
 use super::table as segments;
 use super::value::ValueRef;
-use super::{Args, Hasher, Outcome, Session, Span, meter};
+use super::{Args, Hasher, Outcome, Session, Span, Store, meter};
 use crate::limits::{STORE_HOLD_COMMANDS_MAX, STORE_PREFETCH_COMMANDS};
 use crate::proto::resp::{Parsed, ProtocolError, RequestParser};
 
@@ -57,21 +57,23 @@ struct Request {
     span_count: u32,
     command: CommandId,
     database: u8,
-    place: Place,
+    way: Way,
     /// Of its first key; 0 without keys.
     hash: u64,
     /// Of the member it looks up in the set or hash at that key; 0 if there is none.
     member_hash: u64,
 }
 
-/// What a request's spans are places in.
+/// How a request is run, and what its spans are places in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// The source, from the request's start.
-    Source,
-    /// The batch's own bytes.
+enum Way {
+    /// Like nearly all. Its spans lie in the source, from the request's start.
+    Plain,
+    /// The same, but it may take long. This way and the next ones are timed by themselves.
+    Timed,
+    /// Its spans lie in the batch's own bytes.
     Rewritten,
-    /// None: a protocol error, by its index.
+    /// Not at all: a protocol error, by its index.
     Error,
 }
 
@@ -179,7 +181,7 @@ impl Batch {
                 span_count: 0,
                 command: CommandId::UNKNOWN,
                 database: session.database,
-                place: Place::Source,
+                way: Way::Plain,
                 hash: 0,
                 member_hash: 0,
             };
@@ -201,7 +203,7 @@ impl Batch {
                 Err(error) => {
                     let hash = self.errors.len() as u64;
                     self.errors.push(error);
-                    self.requests.push(Request { place: Place::Error, hash, ..request });
+                    self.requests.push(Request { way: Way::Error, hash, ..request });
                     at = bytes.len();
                     progress.broken = true;
                     break;
@@ -219,12 +221,14 @@ impl Batch {
         let hash = self.table.key_hash(command, args, hasher);
         let member_hash = self.table.member_hash(command, args, hasher);
         let span_count = spans.len() as u32;
-        self.requests.push(Request { span_count, command, hash, member_hash, ..request });
+        let is_timed = request.way == Way::Plain && self.may_be_slow(command, spans);
+        let way = if is_timed { Way::Timed } else { request.way };
+        self.requests.push(Request { span_count, command, way, hash, member_hash, ..request });
     }
 
     #[cold]
     fn push_rewritten(&mut self, request: Request, words: &[u8], hasher: &Hasher) {
-        self.push(Request { place: Place::Rewritten, ..request }, words, hasher);
+        self.push(Request { way: Way::Rewritten, ..request }, words, hasher);
         let offset = self.rewritten.len() as u32;
         self.rewritten.extend_from_slice(words);
         for span in &mut self.spans[request.first_span as usize..] {
@@ -266,7 +270,7 @@ impl Batch {
             return;
         }
         let with_keys =
-            || group.iter().filter(|request| request.hash != 0 && request.place != Place::Error);
+            || group.iter().filter(|request| request.hash != 0 && request.way != Way::Error);
         for request in with_keys() {
             keyspace.databases()[usize::from(request.database)]
                 .table()
@@ -292,7 +296,7 @@ impl Batch {
         let mut previous = (0, 0, None);
         let mut found = false;
         for (place, request) in inner.iter_mut().zip(&self.requests[group.clone()]) {
-            if request.member_hash == 0 || request.place != Place::Source {
+            if request.member_hash == 0 || request.way == Way::Rewritten {
                 continue;
             }
             let key = (request.hash, request.database);
@@ -321,7 +325,7 @@ impl Batch {
         request: &Request,
         clients: &mut impl Clients,
     ) -> Option<&'a segments::Table> {
-        let spans = &self.spans[request.first_span as usize..][..request.span_count as usize];
+        let spans = self.spans_of(request);
         let turn = clients.client(request.client, request.source);
         let key = Args::new(&turn.bytes[request.start as usize..], spans).get(1)?;
         let keys = held.keyspace.databases()[usize::from(request.database)].table();
@@ -353,11 +357,13 @@ impl Batch {
         let mut ending = None;
         let mut next = range.start;
         // What a command does to others is handed out before the next one runs.
-        while next < end && ending.is_none() && !held.instance.clients.has_deliveries() {
-            ending = self.execute(next, held, &mut turn, clock);
+        let now_ms = held.now_ms;
+        let store: &mut Store = held;
+        while next < end && ending.is_none() && !store.instance.clients.has_deliveries() {
+            ending = self.execute(next, (store, now_ms), &mut turn, clock);
             next += 1;
         }
-        held.instance.statistics.output_bytes += (turn.out.len() - before) as u64;
+        store.instance.statistics.output_bytes += (turn.out.len() - before) as u64;
         match ending {
             Some(Ending::Stop(stop)) => self.stop(client, stop, clients),
             Some(Ending::Wait { from }) => self.wait(client, from, clients),
@@ -373,7 +379,7 @@ impl Batch {
     fn execute(
         &self,
         index: usize,
-        held: &mut Held<'_>,
+        (store, now_ms): (&mut Store, u64),
         turn: &mut Turn<'_>,
         clock: &dyn Fn() -> u64,
     ) -> Option<Ending> {
@@ -382,25 +388,14 @@ impl Batch {
             let offset = request.start as usize;
             return Some(Ending::Stop(Stop::Full { source: request.source, offset }));
         }
-        let spans = &self.spans[request.first_span as usize..][..request.span_count as usize];
-        let args = match request.place {
-            Place::Source => Args::new(&turn.bytes[request.start as usize..], spans),
-            Place::Rewritten => Args::new(&self.rewritten, spans),
-            Place::Error => {
-                held.instance.statistics.count_error(b"ERR");
-                self.errors[request.hash as usize].write(turn.out);
-                return Some(Ending::Stop(Stop::Close));
-            }
-        };
-        let now_ms = held.now_ms;
-        let (command, hash) = (request.command, request.hash);
-        let timed = self.may_be_slow(request, spans) || held.instance.times_all();
-        let started_ns = if timed { clock() } else { 0 };
-        let outcome = held.execute(turn.session, command, args, hash, now_ms, turn.out);
-        if timed {
-            let taken_ns = clock().saturating_sub(started_ns);
-            held.instance.on_timed(turn.session, command, args, (taken_ns, now_ms));
-        }
+        let outcome =
+            if request.way == Way::Plain && !store.instance.attention.any(Attention::TIMED) {
+                let args = Args::new(&turn.bytes[request.start as usize..], self.spans_of(request));
+                let Request { command, hash, .. } = *request;
+                store.execute(turn.session, command, args, hash, now_ms, turn.out)
+            } else {
+                self.execute_timed(request, (store, now_ms), turn, clock)
+            };
         match outcome {
             Outcome::Done => None,
             Outcome::Close => Some(Ending::Stop(Stop::Close)),
@@ -409,11 +404,42 @@ impl Batch {
         }
     }
 
+    #[inline(never)]
+    fn execute_timed(
+        &self,
+        request: &Request,
+        (store, now_ms): (&mut Store, u64),
+        turn: &mut Turn<'_>,
+        clock: &dyn Fn() -> u64,
+    ) -> Outcome {
+        let spans = self.spans_of(request);
+        let args = match request.way {
+            Way::Plain | Way::Timed => Args::new(&turn.bytes[request.start as usize..], spans),
+            Way::Rewritten => Args::new(&self.rewritten, spans),
+            Way::Error => {
+                store.instance.statistics.count_error(b"ERR");
+                self.errors[request.hash as usize].write(turn.out);
+                return Outcome::Close;
+            }
+        };
+        let (command, hash) = (request.command, request.hash);
+        let started_ns = clock();
+        let outcome = store.execute(turn.session, command, args, hash, now_ms, turn.out);
+        let taken_ns = clock().saturating_sub(started_ns);
+        store.instance.on_timed(turn.session, command, args, (taken_ns, now_ms));
+        outcome
+    }
+
+    #[inline]
+    fn spans_of(&self, request: &Request) -> &[Span] {
+        &self.spans[request.first_span as usize..][..request.span_count as usize]
+    }
+
     /// Whether a command is worth two looks at the clock: by its row, or by what it brought.
     #[inline]
-    fn may_be_slow(&self, request: &Request, spans: &[Span]) -> bool {
-        self.table.is_timed(request.command)
-            || request.span_count > observe::ARGUMENTS_TIMED
+    fn may_be_slow(&self, command: CommandId, spans: &[Span]) -> bool {
+        self.table.is_timed(command)
+            || spans.len() > observe::ARGUMENTS_TIMED
             || spans.last().is_some_and(|span| span.len > observe::ARGUMENT_BYTES_TIMED)
     }
 
@@ -443,9 +469,9 @@ impl Batch {
         let Instance { statistics, observed, config, .. } = &mut held.instance;
         for same in self.requests[run].chunk_by(|one, next| one.command == next.command) {
             let command = same[0].command;
-            let count = same.len() as u64;
+            let count = same.iter().filter(|request| request.way == Way::Plain).count() as u64;
             let Some(counter) = statistics.commands.get_mut(command.index()) else { continue };
-            if self.table.is_timed(command) {
+            if count == 0 {
                 continue;
             }
             counter.nanoseconds += share * count;

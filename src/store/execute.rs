@@ -1,5 +1,8 @@
 //! The one way into a store: from a command's arguments to its reply.
 //!
+//! Nearly every command meets nothing that concerns it: one test of the store's conditions and one of the session's, and
+//! it runs. All others take the long way, where each condition is looked for.
+//!
 //! The order of the checks is Redis 7's `processCommand` (clients see it): known, arity, authentication, write access.
 
 use super::acl::Entry;
@@ -43,14 +46,15 @@ impl Store {
         out: &mut Vec<u8>,
     ) -> Outcome {
         let (start, capacity, dirty) = (out.len(), out.capacity(), self.keyspace.dirty);
-        if let Err(error) = self.dispatch(session, id, args, hash, now_ms, out) {
-            out.truncate(start);
-            self.instance.statistics.count_error(error.line());
-            Reply::new(out, session.resp3).error(error.line());
+        let result = match self.ordinary(session, id, args) {
+            Some(row) => self.run_ordinary(session, (id, row), args, hash, now_ms, out),
+            None => self.dispatch(session, id, args, hash, now_ms, out),
+        };
+        if let Err(error) = result {
+            self.answer_error(session, &error, start, out);
         }
         if out.capacity() != capacity {
-            let bytes = meter::allocation_bytes;
-            meter::exclude(bytes(out.capacity()) - bytes(capacity));
+            on_moved(capacity, out);
         }
         if self.instance.attention.any(Attention::BLOCKED) && self.keyspace.dirty != dirty {
             self.serve();
@@ -58,7 +62,58 @@ impl Store {
         if session.state.is_empty() { Outcome::Done } else { settle(session, start, out) }
     }
 
+    /// The command's row, if nothing that [`Store::dispatch`] looks for is there: no condition of the store, none of the
+    /// session, the number of arguments is right and it may be run by this client.
+    #[inline]
+    fn ordinary(
+        &self,
+        session: &Session,
+        id: CommandId,
+        args: Args<'_>,
+    ) -> Option<&'static Command> {
+        if !self.instance.attention.is_empty() || !session.is_ordinary(self.instance.acl.epoch()) {
+            return None;
+        }
+        let row = self.table.ordinary(id)?;
+        let may_run = session.may_write || !row.flags.has(Flags::WRITE);
+        (row.takes(args.len()) && may_run).then_some(row)
+    }
+
+    /// Runs and counts it: what is left of [`Store::dispatch`] then.
+    #[inline]
+    fn run_ordinary(
+        &mut self,
+        session: &mut Session,
+        (id, row): (CommandId, &'static Command),
+        args: Args<'_>,
+        hash: u64,
+        now_ms: u64,
+        out: &mut Vec<u8>,
+    ) -> CommandResult {
+        let Store { keyspace, instance, .. } = self;
+        instance.clients.touch(session.row, id, now_ms);
+        instance.statistics.count_call(id);
+        let reply = Reply::new(out, session.resp3);
+        (row.run)(&mut Call { keyspace, instance, session, args, hash, now_ms, reply })
+            .inspect_err(|_| self.instance.statistics.commands[id.index()].failed += 1)
+    }
+
+    /// Writes an error in place of whatever stands behind `start`.
+    #[cold]
+    fn answer_error(
+        &mut self,
+        session: &Session,
+        error: &CommandError,
+        start: usize,
+        out: &mut Vec<u8>,
+    ) {
+        out.truncate(start);
+        self.instance.statistics.count_error(error.line());
+        Reply::new(out, session.resp3).error(error.line());
+    }
+
     /// Finds the row, checks and runs or queues it.
+    #[inline(never)]
     fn dispatch(
         &mut self,
         session: &mut Session,
@@ -145,7 +200,7 @@ impl Store {
         }
         session.transaction = None;
         session.state.set(State::TRANSACTION, false);
-        self.instance.watches.unwatch(&mut session.watched);
+        self.instance.unwatch(session);
         let reason = error.line().strip_prefix(b"ERR ").unwrap_or(error.line());
         CommandError::Owned([b"EXECABORT Transaction discarded because of: ", reason].concat())
     }
@@ -310,9 +365,7 @@ fn needs_memory(session: &Session, row: &Command) -> bool {
 /// Runs a command that has been admitted, and counts it.
 pub(super) fn invoke(call: &mut Call<'_>, id: CommandId) -> CommandResult {
     let row = table().row(id);
-    let statistics = &mut call.instance.statistics;
-    statistics.commands[id.index()].calls += 1;
-    statistics.total_commands += 1;
+    call.instance.statistics.count_call(id);
     let monitored = call.instance.attention.any(Attention::MONITORED);
     // Shown behind what they execute, or to those that still watch.
     let late = monitored && matches!(row.name, "exec" | "reset");
@@ -422,7 +475,15 @@ pub(super) fn until_nul(bytes: &[u8], limit: usize) -> &[u8] {
     &bytes[..end.min(limit)]
 }
 
+/// A reply's memory isn't the store's: its growth doesn't count.
+#[cold]
+fn on_moved(before: usize, out: &Vec<u8>) {
+    let bytes = meter::allocation_bytes;
+    meter::exclude(bytes(out.capacity()) - bytes(before));
+}
+
 /// What the session's state does to a reply that has just been written after `start`.
+#[cold]
 fn settle(session: &mut Session, start: usize, out: &mut Vec<u8>) -> Outcome {
     if session.wait.is_some_and(|ticket| ticket.postponed) {
         return Outcome::Postponed;

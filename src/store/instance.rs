@@ -2,7 +2,6 @@
 //!
 //! Commands about the server (INFO, CONFIG, CLIENT) read and change it; commands on data never look here.
 
-use super::Keyspace;
 use super::acl::Acl;
 use super::blocked::Blocked;
 use super::clients::Clients;
@@ -18,6 +17,7 @@ use super::scripting::{MakeEngine, Scripting};
 use super::statistics::{Process, Statistics};
 use super::tracking::Tracking;
 use super::transaction::Watches;
+use super::{Keyspace, Session};
 
 /// The Redis whose behaviour and replies these are; clients choose features by it.
 pub const REDIS_VERSION: &str = "7.4.0";
@@ -79,7 +79,9 @@ pub struct Pause {
     pub all: bool,
 }
 
-/// A set of conditions that concern the commands of all clients, asked for with one test.
+/// A set of conditions that concern the commands of all clients, asked for with one test: while it is empty, a command of
+/// an ordinary session runs without looking for any of them ([`super::Store::execute`]). What is to be looked for by every
+/// command gets a bit here and its code on the other way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attention(u32);
 
@@ -92,6 +94,12 @@ impl Attention {
     pub const OBSERVED: Attention = Attention(1 << 2);
     /// Somebody watches all commands.
     pub const MONITORED: Attention = Attention(1 << 3);
+    /// Somebody watches keys for a transaction.
+    pub const WATCHED: Attention = Attention(1 << 4);
+    /// There is a limit to the store's memory.
+    pub const LIMITED: Attention = Attention(1 << 5);
+    /// Every command is timed.
+    pub const TIMED: Attention = Attention(1 << 6);
     /// A script is suspended.
     pub const SCRIPT: Attention = Attention(1 << 8);
 
@@ -174,6 +182,35 @@ impl Instance {
             process: Process::default(),
             scripting: Scripting::new(settings),
         }
+    }
+
+    /// Decides anew what the parameters ask of every command; whoever changes them calls this.
+    pub fn apply_config(&mut self, keyspace: &mut Keyspace) {
+        self.config.apply(keyspace);
+        self.attention.set(Attention::LIMITED, self.config.maxmemory > 0);
+        self.attention.set(Attention::TIMED, self.times_all());
+        self.look_for_observers(keyspace);
+    }
+
+    /// A session depends on a key from now on.
+    pub fn watch(
+        &mut self,
+        keyspace: &mut Keyspace,
+        session: &mut Session,
+        key: &[u8],
+        now_ms: u64,
+    ) {
+        if Watches::is_watched(&session.watched, session.database, key) {
+            return;
+        }
+        session.watched.push(self.watches.watch(keyspace, session.database, key, now_ms));
+        self.attention.set(Attention::WATCHED, true);
+    }
+
+    /// A session depends on no key any more.
+    pub fn unwatch(&mut self, session: &mut Session) {
+        self.watches.unwatch(&mut session.watched);
+        self.attention.set(Attention::WATCHED, !self.watches.is_empty());
     }
 
     /// The store's bytes, its clients' buffers included.

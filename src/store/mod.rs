@@ -74,6 +74,7 @@ pub use session::Session;
 pub use shared::SharedStore;
 pub use value::{Kind, Text, Value};
 
+use commands::Table;
 use instance::Instance;
 use meter::Meter;
 
@@ -83,6 +84,8 @@ pub struct Store {
     pub keyspace: Keyspace,
     /// Everything else.
     pub instance: Instance,
+    /// The commands.
+    table: &'static Table,
     /// For callers whose arguments lie apart.
     scratch: ArgsBuffer,
     /// The latest time any caller brought.
@@ -98,11 +101,12 @@ impl Store {
         let mut store = Store {
             keyspace: Keyspace::new(hasher, settings.seed),
             instance: Instance { meter, ..Instance::new(settings) },
+            table: table(),
             scratch: ArgsBuffer::default(),
             now_ms: 0,
         };
         store.advance(settings.now_ms);
-        store.instance.config.apply(&mut store.keyspace);
+        store.instance.apply_config(&mut store.keyspace);
         store.instance.overhead_bytes = store.instance.meter.bytes();
         store
     }

@@ -88,9 +88,10 @@ impl State {
     }
 
     /// The user may not do everything.
-    pub const RESTRICTED: State = State(1 << 12);
+    pub const RESTRICTED: State = State(1 << 14);
 
     /// Whether nothing is special.
+    #[inline]
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
@@ -120,6 +121,12 @@ impl Session {
         (session.may_write, session.row, session.state) = (self.may_write, self.row, self.state);
         session.state.set(State::WAITING, false);
         session
+    }
+
+    /// Whether nothing about it concerns the execution of a command, under the rules of that epoch.
+    #[inline]
+    pub fn is_ordinary(&self, acl_epoch: u64) -> bool {
+        self.state.is_empty() && self.acl_epoch == acl_epoch
     }
 
     /// The name of its user.

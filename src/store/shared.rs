@@ -233,7 +233,7 @@ impl SharedStore {
         let mut held = self.lock(now_ms);
         let Store { keyspace, instance, .. } = &mut *held;
         (instance.config.maxmemory, instance.config.policy) = (maxmemory, policy);
-        instance.config.apply(keyspace);
+        instance.apply_config(keyspace);
     }
 
     /// The figures of now.
@@ -286,7 +286,7 @@ impl Held<'_> {
 
     /// Forgets a client that went away.
     pub fn disconnect(&mut self, session: &mut Session) {
-        self.instance.watches.unwatch(&mut session.watched);
+        self.instance.unwatch(session);
         self.abandon(session);
         if let Some(row) = session.row {
             self.instance.pubsub.forget(row);

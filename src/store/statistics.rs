@@ -134,6 +134,13 @@ impl Statistics {
         }
     }
 
+    /// A command begins.
+    #[inline]
+    pub fn count_call(&mut self, id: super::CommandId) {
+        self.commands[id.index()].calls += 1;
+        self.total_commands += 1;
+    }
+
     /// Counts an error reply by its first word.
     pub fn count_error(&mut self, line: &[u8]) {
         self.errors += 1;

@@ -191,6 +191,12 @@ impl Acl {
         session.acl_epoch = self.epoch;
     }
 
+    /// Grows with every change of the rules.
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Whether the session's rules may be old.
     #[inline]
     pub fn has_changed(&self, session: &Session) -> bool {

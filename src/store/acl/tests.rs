@@ -28,6 +28,18 @@ impl World {
     }
 }
 
+/// That a client tracks keys and that a user has less than all rights were once the same bit: who turned tracking off, which
+/// every such user seemed to do, could run everything.
+#[test]
+fn turning_tracking_off_gives_no_rights() {
+    let World(mut client) = World::new(&["ACL SETUSER u on >pw ~a* +get +client"]);
+    client.check(&[
+        ("AUTH u pw", "+OK"),
+        ("CLIENT TRACKING OFF", "+OK"),
+        ("GET b", "-NOPERM No permissions to access a key"),
+    ]);
+}
+
 #[test]
 fn rules_read_back() {
     let mut client = Client::resp2();

@@ -89,12 +89,11 @@ fn set(call: &mut Call<'_>) -> CommandResult {
         known.set(&mut config, value).map_err(refused)?;
         changed.push(known.name());
     }
-    config.apply(call.keyspace);
     if config.password != call.instance.config.password {
         call.instance.acl.set_password(config.password.as_deref());
     }
     call.instance.config = config;
-    call.instance.look_for_observers(call.keyspace);
+    call.instance.apply_config(call.keyspace);
     call.reply.ok();
     Ok(())
 }

@@ -195,7 +195,7 @@ fn greet(reply: &mut Reply<'_>, session: &Session) {
 }
 
 fn reset(call: &mut Call<'_>) -> CommandResult {
-    call.instance.watches.unwatch(&mut call.session.watched);
+    call.instance.unwatch(call.session);
     super::pubsub::forget(call);
     super::tracking::end(call);
     call.instance.end_monitor(call.session.row);

@@ -199,6 +199,7 @@ pub struct Command {
 
 impl Command {
     /// Whether it may be called with that many arguments, the name included.
+    #[inline]
     pub fn takes(&self, count: usize) -> bool {
         let least = self.arity.unsigned_abs() as usize;
         if self.arity > 0 { count == least } else { count >= least }

@@ -43,6 +43,8 @@ struct Row {
     parent: Option<u16>,
     /// It can take long: it is timed by itself.
     is_timed: bool,
+    /// It has no subcommands.
+    is_ordinary: bool,
     /// The argument that names a member of the collection at its key; 0 if none does.
     member_at: u8,
 }
@@ -140,7 +142,14 @@ impl Table {
         self.rows.get(id.index()).is_some_and(|row| row.is_timed)
     }
 
+    /// The row of a command that is no container of others; none for an unknown one.
+    #[inline]
+    pub fn ordinary(&self, id: CommandId) -> Option<&'static Command> {
+        self.rows.get(id.index()).filter(|row| row.is_ordinary).map(|row| row.command)
+    }
+
     /// The row of a known command.
+    #[inline]
     pub fn row(&self, id: CommandId) -> &'static Command {
         self.rows[id.index()].command
     }
@@ -187,7 +196,8 @@ impl Row {
         let name = Folded::new(command.name.as_bytes());
         let is_timed = !command.flags.has(Flags::FAST) && !OFTEN.contains(&command.name);
         let member_at = member_at(command);
-        Row { command, name, first_subcommand: 0, parent: None, is_timed, member_at }
+        let is_ordinary = command.subcommands.is_empty();
+        Row { command, name, first_subcommand: 0, parent: None, is_timed, is_ordinary, member_at }
     }
 }
 

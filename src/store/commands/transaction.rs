@@ -6,7 +6,7 @@ use super::{Call, Command, CommandResult, Flags, Keys};
 use crate::store::CommandError;
 use crate::store::execute::invoke;
 use crate::store::session::State;
-use crate::store::transaction::{Transaction, Watches};
+use crate::store::transaction::Transaction;
 
 const QUEUED: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST);
 /// Runs at once, also between MULTI and EXEC.
@@ -57,7 +57,7 @@ fn multi(call: &mut Call<'_>) -> CommandResult {
 
 fn discard(call: &mut Call<'_>) -> CommandResult {
     take(call, "ERR DISCARD without MULTI")?;
-    call.instance.watches.unwatch(&mut call.session.watched);
+    call.instance.unwatch(call.session);
     call.reply.ok();
     Ok(())
 }
@@ -68,17 +68,14 @@ fn watch(call: &mut Call<'_>) -> CommandResult {
     }
     let Call { keyspace, instance, session, args, now_ms, .. } = call;
     for key in args.from(1).iter() {
-        if !Watches::is_watched(&session.watched, session.database, key) {
-            let watched = instance.watches.watch(keyspace, session.database, key, *now_ms);
-            session.watched.push(watched);
-        }
+        instance.watch(keyspace, session, key, *now_ms);
     }
     call.reply.ok();
     Ok(())
 }
 
 fn unwatch(call: &mut Call<'_>) -> CommandResult {
-    call.instance.watches.unwatch(&mut call.session.watched);
+    call.instance.unwatch(call.session);
     call.reply.ok();
     Ok(())
 }
@@ -87,7 +84,7 @@ fn exec(call: &mut Call<'_>) -> CommandResult {
     let transaction = take(call, "ERR EXEC without MULTI")?;
     let watched = &call.session.watched;
     let changed = call.instance.watches.changed(call.keyspace, watched, call.now_ms);
-    call.instance.watches.unwatch(&mut call.session.watched);
+    call.instance.unwatch(call.session);
     if transaction.failed {
         return Err(CommandError::Text(
             "EXECABORT Transaction discarded because of previous errors.",

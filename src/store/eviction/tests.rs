@@ -4,6 +4,13 @@ use super::*;
 use crate::store::commands::testing::Client;
 use crate::store::{Session, Settings, SharedStore};
 
+/// Sets the limit without a command, which might meet it.
+fn limit(client: &mut Client, maxmemory: u64) {
+    let Store { keyspace, instance, .. } = &mut client.store;
+    instance.config.maxmemory = maxmemory;
+    instance.apply_config(keyspace);
+}
+
 fn client(policy: &str, maxmemory: u64) -> Client {
     let mut client = Client::resp2();
     client.check(&[(&format!("CONFIG SET maxmemory-policy {policy}"), "+OK")]);
@@ -69,7 +76,7 @@ fn without_candidates_only_what_needs_memory_is_refused() {
             ("MULTI", "+OK"),
             ("SET a c", "+QUEUED"),
         ]);
-        client.store.instance.config.maxmemory = 1;
+        limit(&mut client, 1);
         let refused = client.run("EXEC");
         assert!(
             refused.starts_with("-EXECABORT Transaction discarded because of: OOM"),
@@ -162,9 +169,9 @@ fn the_next_to_expire_go_first() {
 fn a_watched_key_that_is_evicted_aborts() {
     let mut client = client("allkeys-random", 0);
     client.check(&[("SET a b", "+OK"), ("WATCH a", "+OK")]);
-    client.store.instance.config.maxmemory = 1;
+    limit(&mut client, 1);
     client.run("PING");
-    client.store.instance.config.maxmemory = 0;
+    limit(&mut client, 0);
     client.check(&[("EXISTS a", ":0"), ("MULTI", "+OK"), ("EXEC", "*-1")]);
 }
 

@@ -16,7 +16,7 @@ pub use latency::Latency;
 pub use slow_log::SlowLog;
 
 /// A command that brought more arguments than this is timed whatever it is.
-pub const ARGUMENTS_TIMED: u32 = 64;
+pub const ARGUMENTS_TIMED: usize = 64;
 /// The same for the bytes of its last argument.
 pub const ARGUMENT_BYTES_TIMED: u32 = 64 * 1024;
 /// Below this threshold of the slow log, in microseconds, every command is timed.
