@@ -76,6 +76,8 @@ pub const HTTP_BODY_CHECK_BYTES: u64 = 10 * 1024;
 pub const HTTP_WRITE_STALL_MS: u64 = 30_000;
 /// How long the head of an HTTP request may take, in milliseconds.
 pub const HTTP_HEAD_MS: u64 = 10_000;
+/// A datagram that is sent: the largest that UDP over IPv4 carries.
+pub const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// Pending connections of a listening socket (the kernel caps it at `net.core.somaxconn`).
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// Entries of a ring's submission queue; the completion queue has four times as many.

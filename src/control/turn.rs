@@ -161,7 +161,10 @@ impl<C: Clients> ControlLoop<C> {
             Completion::Sent { token, result, chunks } => self.on_sent(token, result, chunks),
             Completion::Done { token, .. } => self.on_done(token),
             Completion::Ready { token, more } => self.on_ready(token, more),
-            Completion::Connected { .. } | Completion::Woken => {}
+            Completion::Connected { .. }
+            | Completion::ReceivedFrom { .. }
+            | Completion::SentTo { .. }
+            | Completion::Woken => {}
         }
     }
 

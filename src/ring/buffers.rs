@@ -84,15 +84,16 @@ impl BufferPool {
         }
         self.lent[usize::from(buffer)] = bytes;
         self.free -= 1;
-        Some(Received { buffer, bytes })
+        Some(Received { buffer, start: 0, bytes })
     }
 
     /// What the kernel wrote.
     pub(super) fn bytes(&self, received: &Received) -> &[u8] {
         let lent = self.lent[usize::from(received.buffer)];
-        assert!(received.bytes <= lent, "this buffer was recycled");
-        let offset = usize::from(received.buffer) * RECEIVE_BUFFER_BYTES;
-        // SAFETY: `lent` has an entry for this buffer, so the offset is inside the mapping.
+        let end = u64::from(received.start) + u64::from(received.bytes);
+        assert!(end <= u64::from(lent), "this buffer was recycled");
+        let offset = usize::from(received.buffer) * RECEIVE_BUFFER_BYTES + received.start as usize;
+        // SAFETY: `lent` has an entry for this buffer and at most its size, so the offset is inside the mapping.
         let start = unsafe { self.memory.start.add(offset) };
         // SAFETY: the buffer is lent, so the kernel doesn't write to it until `recycle`, which needs `&mut self`; its
         // bytes were zeroed by mmap(2) or written by the kernel.

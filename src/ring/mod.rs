@@ -9,9 +9,11 @@
 
 mod buffers;
 pub mod clock;
+pub mod datagram;
 pub mod features;
 pub mod folder;
 mod lent;
+mod lent_datagrams;
 pub mod process;
 pub mod random;
 mod setup;
@@ -26,6 +28,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use datagram::{Arrived, Datagram, Outcome};
 pub use features::Features;
 pub use setup::Options;
 pub use token::{OpKind, Token};
@@ -111,10 +114,17 @@ pub enum Op {
     Accept { fd: Fd, token: Token },
     /// Make a stream socket (TCP_NODELAY, close-on-exec) and connect it. The fd comes with the completion.
     Connect { address: SocketAddr, token: Token },
+    /// Make a datagram socket, bound to `local` and fixed to `peer` where they are given: [`Completion::Connected`].
+    Datagram { local: Option<SocketAddr>, peer: Option<SocketAddr>, token: Token },
     /// Receive into pool buffers until the completion says `more == false`.
     Receive { fd: Fd, token: Token },
+    /// The same for datagrams, with their sources: one [`Completion::ReceivedFrom`] each.
+    ReceiveFrom { fd: Fd, token: Token },
     /// Send all chunks in one gathered write. At most one in flight for a token's owner. May be cut short.
     Send { fd: Fd, chunks: Chunks, token: Token },
+    /// Send datagrams (at least one), each whole or not at all, in any order. At most one such op in flight for a token's
+    /// owner; it can't be cancelled, a socket's send buffer empties by itself.
+    SendTo { fd: Fd, datagrams: Vec<Datagram>, token: Token },
     /// `shutdown(2)`.
     Shutdown { fd: Fd, how: How, token: Token },
     /// `close(2)`. Nothing else may be in flight on the fd.
@@ -130,6 +140,8 @@ pub enum Op {
 pub struct Received {
     /// Which buffer of the pool.
     pub buffer: u16,
+    /// Where in it they begin.
+    pub start: u32,
     /// How many bytes of it are valid.
     pub bytes: u32,
 }
@@ -145,6 +157,11 @@ pub enum Completion {
     /// Bytes, `Ok(None)` for the end of the peer's stream, or an error (`ENOBUFS`: no pool buffer was free; re-arm
     /// when [`Driver::buffers_free`] isn't 0, which may be now). `more == false`: the receive has ended.
     Received { token: Token, result: Result<Option<Received>, Errno>, more: bool },
+    /// A datagram, or an error as with [`Completion::Received`]; one of the network's (`ECONNREFUSED`) ends the receive,
+    /// not the socket. `more == false`: the receive has ended.
+    ReceivedFrom { token: Token, result: Result<Arrived, Errno>, more: bool },
+    /// A batch of datagrams is gone.
+    SentTo { token: Token, outcome: Outcome },
     /// The chunks come home with the number of bytes that were sent now (not counting `chunks.sent`).
     Sent { token: Token, result: Result<usize, Errno>, chunks: Chunks },
     /// The end of a `Shutdown`, `Close` or `Cancel`.
@@ -207,6 +224,9 @@ pub trait Driver {
 
     /// The peer's address of a connected or accepted socket (`getpeername(2)`).
     fn peer(&self, fd: Fd) -> Result<SocketAddr, Errno>;
+
+    /// A socket's own address (`getsockname(2)`).
+    fn local(&self, fd: Fd) -> Result<SocketAddr, Errno>;
 
     /// Sets TCP_NODELAY on an accepted socket; a unix socket ignores it.
     fn set_nodelay(&self, fd: Fd);

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::{Errno, Fd};
@@ -39,6 +39,30 @@ pub(super) fn stream_for(address: &SocketAddr) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
+/// A datagram socket that receives at `address`: close-on-exec, blocking (as the ring wants it).
+///
+/// # Errors
+/// What `socket` or `bind` said.
+pub fn bind_datagram(address: SocketAddr) -> io::Result<UdpSocket> {
+    UdpSocket::bind(address)
+}
+
+/// A socket for [`super::Op::Datagram`].
+pub(super) fn datagram_for(
+    local: Option<SocketAddr>,
+    peer: Option<SocketAddr>,
+) -> Result<OwnedFd, Errno> {
+    let any: SocketAddr = match peer {
+        Some(SocketAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        _ => (Ipv4Addr::UNSPECIFIED, 0).into(),
+    };
+    let made = bind_datagram(local.unwrap_or(any)).and_then(|socket| {
+        peer.map_or(Ok(()), |peer| socket.connect(peer))?;
+        Ok(socket.into())
+    });
+    made.map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EIO)))
+}
+
 /// TCP_NODELAY; a socket that has no such option stays as it is.
 pub(super) fn set_nodelay(fd: Fd) {
     // Failing means: not a TCP socket. Then there is nothing to set.
@@ -48,6 +72,12 @@ pub(super) fn set_nodelay(fd: Fd) {
 /// `getpeername(2)` of an IP socket.
 pub(super) fn peer(fd: Fd) -> Result<SocketAddr, Errno> {
     with_stream(fd, TcpStream::peer_addr)
+        .map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EAFNOSUPPORT)))
+}
+
+/// `getsockname(2)` of an IP socket.
+pub(super) fn local(fd: Fd) -> Result<SocketAddr, Errno> {
+    with_stream(fd, TcpStream::local_addr)
         .map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EAFNOSUPPORT)))
 }
 

@@ -22,6 +22,12 @@ pub enum OpKind {
     Cancel = 7,
     /// [`super::Op::Watch`]
     Watch = 8,
+    /// [`super::Op::ReceiveFrom`]
+    ReceiveFrom = 9,
+    /// [`super::Op::SendTo`]
+    SendTo = 10,
+    /// [`super::Op::Datagram`]
+    Datagram = 11,
 }
 
 /// The name of one op in flight: `kind` (8 bits) and `owner` (56 bits, usually a connection id).
@@ -44,9 +50,21 @@ impl Token {
     /// The kind, or nothing if these bits were never a token.
     pub fn kind(self) -> Option<OpKind> {
         use OpKind::*;
-        [Accept, Connect, Receive, Send, Shutdown, Close, Cancel, Watch]
-            .into_iter()
-            .find(|kind| *kind as u64 == self.0 >> OWNER_BITS)
+        [
+            Accept,
+            Connect,
+            Receive,
+            Send,
+            Shutdown,
+            Close,
+            Cancel,
+            Watch,
+            ReceiveFrom,
+            SendTo,
+            Datagram,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u64 == self.0 >> OWNER_BITS)
     }
 
     /// The owner's bits.

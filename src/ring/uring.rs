@@ -21,17 +21,21 @@ use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use super::buffers::{self, BufferPool};
 use super::features::Features;
 use super::lent::{Dials, Gather, Sends};
+use super::lent_datagrams::{Batches, Sources};
 use super::setup::{self, Options};
 use super::socket::RawAddress;
 use super::wake::EventWake;
 use super::{
-    Completion, Driver, Errno, Fd, How, Now, Op, OpKind, Received, Token, Wait, Wake, clock, socket,
+    Arrived, Completion, Driver, Errno, Fd, How, Now, Op, OpKind, Received, Token, Wait, Wake,
+    clock, socket,
 };
 use crate::error::OperatorError;
 
 /// `user_data` of the driver's own ops: kind 0 is no [`OpKind`].
 const WAKE: u64 = 0;
 const CANCEL_ALL: u64 = 1;
+/// A datagram of a batch: its index is in the lower half.
+const DATAGRAM: u64 = 1 << 32;
 
 /// One thread's io_uring.
 pub struct Uring {
@@ -54,6 +58,8 @@ struct Lent {
     buffers: BufferPool,
     sends: Sends,
     dials: Dials,
+    sources: Sources,
+    batches: Batches,
 }
 
 impl Lent {
@@ -62,6 +68,8 @@ impl Lent {
         self.buffers.leak();
         std::mem::forget(std::mem::take(&mut self.sends));
         std::mem::forget(std::mem::take(&mut self.dials));
+        std::mem::forget(std::mem::take(&mut self.sources));
+        std::mem::forget(std::mem::take(&mut self.batches));
     }
 }
 
@@ -80,7 +88,13 @@ impl Uring {
         })?;
         let mut uring = Uring {
             ring,
-            lent: Lent { buffers, sends: Sends::default(), dials: Dials::default() },
+            lent: Lent {
+                buffers,
+                sends: Sends::default(),
+                dials: Dials::default(),
+                sources: Sources::default(),
+                batches: Batches::default(),
+            },
             waker: Arc::new(waker),
             features,
             now: clock::now(),
@@ -106,6 +120,14 @@ impl Uring {
         let (entry, token) = match op {
             Op::Accept { fd, token } => (self.accept(fd), token),
             Op::Receive { fd, token } => (self.receive(fd), token),
+            Op::ReceiveFrom { fd, token } => (self.receive_from(fd, token), token),
+            Op::SendTo { fd, datagrams, token } => return self.send_to(fd, datagrams, token),
+            Op::Datagram { local, peer, token } => {
+                let made = socket::datagram_for(local, peer);
+                let result = made.map(|socket| Fd(socket.into_raw_fd()));
+                completions.push(Completion::Connected { token, result });
+                return Ok(());
+            }
             Op::Send { fd, chunks, token } => (self.send(fd, chunks, token), token),
             Op::Connect { address, token } => match self.connect(&address, token) {
                 Ok(entry) => (entry, token),
@@ -148,6 +170,28 @@ impl Uring {
             let receive = opcode::Recv::new(fd, std::ptr::null_mut(), 0).buf_group(buffers::GROUP);
             receive.build().flags(squeue::Flags::BUFFER_SELECT)
         }
+    }
+
+    fn receive_from(&mut self, fd: Fd, token: Token) -> squeue::Entry {
+        let fd = types::Fd(fd.0);
+        let header = self.lent.sources.lend(token);
+        if self.features.has(Features::MULTISHOT_RECEIVE) {
+            opcode::RecvMsgMulti::new(fd, header, buffers::GROUP).build()
+        } else {
+            let receive = opcode::RecvMsg::new(fd, header).buf_group(buffers::GROUP);
+            receive.build().flags(squeue::Flags::BUFFER_SELECT)
+        }
+    }
+
+    fn send_to(&mut self, fd: Fd, datagrams: Vec<super::Datagram>, token: Token) -> io::Result<()> {
+        let mut batches = std::mem::take(&mut self.lent.batches);
+        let fd = types::Fd(fd.0);
+        let pushed = batches.lend(token, datagrams, |index, header| {
+            let send = opcode::SendMsg::new(fd, header).flags(libc::MSG_NOSIGNAL as u32);
+            self.push(send.build().user_data(DATAGRAM | index as u64))
+        });
+        self.lent.batches = batches;
+        pushed
     }
 
     fn send(&mut self, fd: Fd, chunks: super::Chunks, token: Token) -> squeue::Entry {
@@ -223,6 +267,7 @@ impl Uring {
             match entry.user_data() {
                 WAKE if !more => self.watch_waker()?,
                 WAKE | CANCEL_ALL => {}
+                bits if bits >> 32 == 1 => completions.extend(self.datagram_done(&entry)),
                 bits => completions.push(self.complete(Token::from_bits(bits), &entry)),
             }
         }
@@ -231,11 +276,46 @@ impl Uring {
         Ok(())
     }
 
-    fn complete(&mut self, token: Token, entry: &cqueue::Entry) -> Completion {
-        let result = match entry.result() {
-            value @ 0.. => Ok(value as u32),
-            error => Err(Errno(-error)),
+    fn datagram_done(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+        let index = (entry.user_data() & u64::from(u32::MAX)) as usize;
+        let (token, outcome) = self.lent.batches.done(index, outcome(entry))?;
+        Some(Completion::SentTo { token, outcome })
+    }
+
+    /// What a receive of datagrams has put into a buffer.
+    fn arrived(&mut self, token: Token, entry: &cqueue::Entry) -> Result<Arrived, Errno> {
+        let buffer = cqueue::buffer_select(entry.flags());
+        let bytes = outcome(entry);
+        let received = buffer
+            .and_then(|buffer| self.lent.buffers.take(buffer, bytes.as_ref().map_or(0, |it| *it)));
+        let bytes = bytes?;
+        let is_multishot = self.features.has(Features::MULTISHOT_RECEIVE);
+        let found = match &received {
+            Some(received) if is_multishot => {
+                self.lent.sources.multishot(token, self.lent.buffers.bytes(received))
+            }
+            _ => Some(self.lent.sources.single(token, bytes)),
         };
+        let whole = found.and_then(|found| Some((found.source?, found)));
+        let Some((source, found)) = whole else {
+            received.into_iter().for_each(|received| self.lent.buffers.recycle(received));
+            return Err(Errno(libc::EAFNOSUPPORT));
+        };
+        let received = match received {
+            Some(Received { buffer, .. }) if found.bytes > 0 => {
+                Some(Received { buffer, start: found.start, bytes: found.bytes })
+            }
+            Some(empty) => {
+                self.lent.buffers.recycle(empty);
+                None
+            }
+            None => None,
+        };
+        Ok(Arrived { source, received, is_cut: found.is_cut })
+    }
+
+    fn complete(&mut self, token: Token, entry: &cqueue::Entry) -> Completion {
+        let result = outcome(entry);
         let more = cqueue::more(entry.flags());
         match token.kind().expect("the kernel returns the user_data that it was given") {
             OpKind::Accept => {
@@ -251,6 +331,16 @@ impl Uring {
                 let bytes = result.unwrap_or(0);
                 let received = buffer.and_then(|buffer| self.lent.buffers.take(buffer, bytes));
                 Completion::Received { token, result: result.map(|_| received), more }
+            }
+            OpKind::ReceiveFrom => {
+                let result = self.arrived(token, entry);
+                if !more {
+                    self.lent.sources.end(token);
+                }
+                Completion::ReceivedFrom { token, result, more }
+            }
+            OpKind::SendTo | OpKind::Datagram => {
+                unreachable!("the driver answers these itself")
             }
             OpKind::Send => {
                 let chunks = self.lent.sends.take(token);
@@ -286,7 +376,10 @@ impl Uring {
         reaped.extend(self.ring.completion());
         for entry in reaped {
             self.in_flight -= usize::from(!cqueue::more(entry.flags()));
-            if entry.user_data() > CANCEL_ALL {
+            let bits = entry.user_data();
+            if bits >> 32 == 1 {
+                completions.extend(self.datagram_done(&entry));
+            } else if bits > CANCEL_ALL {
                 completions.push(self.complete(Token::from_bits(entry.user_data()), &entry));
             }
         }
@@ -343,6 +436,10 @@ impl Driver for Uring {
         socket::peer(fd)
     }
 
+    fn local(&self, fd: Fd) -> Result<SocketAddr, Errno> {
+        socket::local(fd)
+    }
+
     fn set_nodelay(&self, fd: Fd) {
         socket::set_nodelay(fd);
     }
@@ -353,6 +450,14 @@ impl Drop for Uring {
         if !matches!(self.quiesce(), Ok(true)) {
             self.lent.leak();
         }
+    }
+}
+
+/// What the kernel returned.
+fn outcome(entry: &cqueue::Entry) -> Result<u32, Errno> {
+    match entry.result() {
+        value @ 0.. => Ok(value as u32),
+        error => Err(Errno(-error)),
     }
 }
 

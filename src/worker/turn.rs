@@ -174,7 +174,10 @@ impl Worker {
                 }
             },
             Completion::Done { token, .. } => self.on_done(token),
-            Completion::Ready { .. } | Completion::Woken => {}
+            Completion::ReceivedFrom { .. }
+            | Completion::SentTo { .. }
+            | Completion::Ready { .. }
+            | Completion::Woken => {}
         }
     }
 

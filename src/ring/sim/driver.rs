@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::network::{Kernel, Network, Ready};
-use crate::ring::{Completion, Driver, Errno, Fd, Now, Op, Received, Wait, Wake};
+use crate::ring::{Arrived, Completion, Driver, Errno, Fd, Now, Op, Received, Wait, Wake};
 
 /// What a turn costs at most, so that time passes even for a worker that never waits.
 const TURN_NS_MAX: u64 = 1000;
@@ -92,15 +92,18 @@ impl SimDriver {
         }
     }
 
-    fn fill_buffer(&mut self, ready: Ready) -> Completion {
-        let Completion::Received { token, result: Ok(Some(mut received)), more } = ready.completion
-        else {
-            return ready.completion;
-        };
-        let buffer = self.free.pop().expect("the network counts free buffers");
-        self.buffers[usize::from(buffer)] = Buffer { bytes: ready.bytes, is_lent: true };
-        received.buffer = buffer;
-        Completion::Received { token, result: Ok(Some(received)), more }
+    fn fill_buffer(&mut self, mut ready: Ready) -> Completion {
+        if let Completion::Received { result: Ok(Some(received)), .. }
+        | Completion::ReceivedFrom {
+            result: Ok(Arrived { received: Some(received), .. }),
+            ..
+        } = &mut ready.completion
+        {
+            let buffer = self.free.pop().expect("the network counts free buffers");
+            self.buffers[usize::from(buffer)] = Buffer { bytes: ready.bytes, is_lent: true };
+            received.buffer = buffer;
+        }
+        ready.completion
     }
 
     fn fold(&self, world: &mut Network, completion: &Completion) {
@@ -118,6 +121,13 @@ impl SimDriver {
                 }
                 (token, result.as_ref().map_or_else(|e| errno(*e), |_| u64::from(*more)))
             }
+            Completion::ReceivedFrom { token, result, more } => {
+                if let Ok(Arrived { received: Some(received), .. }) = result {
+                    world.fold_bytes(self.received(received));
+                }
+                (token, result.as_ref().map_or_else(|e| errno(*e), |_| u64::from(*more)))
+            }
+            Completion::SentTo { token, outcome } => (token, outcome.bytes),
             Completion::Sent { token, result, .. } => {
                 (token, result.map_or_else(errno, |bytes| bytes as u64))
             }
@@ -200,7 +210,7 @@ impl Driver for SimDriver {
     fn received(&self, received: &Received) -> &[u8] {
         let buffer = &self.buffers[usize::from(received.buffer)];
         assert!(buffer.is_lent, "this buffer was recycled");
-        &buffer.bytes[..received.bytes as usize]
+        &buffer.bytes[received.start as usize..][..received.bytes as usize]
     }
 
     fn recycle(&mut self, received: Received) {
@@ -223,6 +233,12 @@ impl Driver for SimDriver {
         let world = self.network.borrow();
         let end = world.ends.get(&fd.0).ok_or(Errno(libc::EBADF))?;
         if end.reset { Err(Errno(libc::ENOTCONN)) } else { Ok(end.remote) }
+    }
+
+    fn local(&self, fd: Fd) -> Result<SocketAddr, Errno> {
+        let world = self.network.borrow();
+        let end = world.ends.get(&fd.0).map(|end| end.address);
+        end.or_else(|| Some(world.datagrams.get(&fd.0)?.address)).ok_or(Errno(libc::EBADF))
     }
 
     fn set_nodelay(&self, _fd: Fd) {}

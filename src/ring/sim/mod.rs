@@ -12,6 +12,7 @@
 //!
 //! Must not know: protocols, workers. No real I/O, no clock.
 
+mod datagrams;
 mod driver;
 mod network;
 mod ops;
@@ -52,6 +53,10 @@ pub struct Faults {
     pub refuse: u32,
     /// Arrivals at which the connection breaks.
     pub reset: u32,
+    /// Datagrams that get lost.
+    pub lose: u32,
+    /// Datagrams that arrive twice.
+    pub duplicate: u32,
     /// Receive buffers of each driver made from now on.
     pub buffers: usize,
     /// Bytes that may be on the way or unread in one direction of a connection.
@@ -72,6 +77,8 @@ impl Faults {
         accept_failure: 0,
         refuse: 0,
         reset: 0,
+        lose: 0,
+        duplicate: 0,
         buffers: RECEIVE_BUFFERS,
         window_bytes: 256 * 1024,
     };
@@ -91,6 +98,8 @@ impl Faults {
             accept_failure: rate(300),
             refuse: 0,
             reset: 0,
+            lose: 0,
+            duplicate: 0,
             buffers: 1 << (2 + rate(8)),
             window_bytes: 1 << (6 + rate(12)),
         }
@@ -100,7 +109,13 @@ impl Faults {
     pub fn all(random: &mut Random) -> Faults {
         let lossless = Faults::lossless(random);
         let mut rate = |most: u64| if random.chance(300) { 0 } else { random.below(most) as u32 };
-        Faults { refuse: rate(500), reset: rate(30), ..lossless }
+        Faults {
+            refuse: rate(500),
+            reset: rate(30),
+            lose: rate(300),
+            duplicate: rate(300),
+            ..lossless
+        }
     }
 }
 
@@ -247,6 +262,22 @@ impl Sim {
     /// The peer's own address, as the driver's side sees it.
     pub fn peer_address(&self, peer: PeerId) -> SocketAddr {
         self.network.borrow_mut().end(peer.0).address
+    }
+
+    /// A socket for [`super::Op::ReceiveFrom`] that receives at `address`.
+    pub fn datagram(&self, address: SocketAddr) -> Fd {
+        let bound = self.network.borrow_mut().bind_datagram(Some(address), None);
+        Fd(bound.expect("the address is free"))
+    }
+
+    /// A peer at `from` sends a datagram.
+    pub fn datagram_send(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        self.network.borrow_mut().send_datagram(from, to, bytes);
+    }
+
+    /// What has arrived at a peer's address since the last call, with the senders.
+    pub fn datagrams_received(&self, at: SocketAddr) -> Vec<(SocketAddr, Vec<u8>)> {
+        self.network.borrow_mut().mailboxes.remove(&at).unwrap_or_default()
     }
 
     /// Something for [`super::Op::Watch`].

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::Faults;
+use super::datagrams::Socket;
 use super::driver::SimWake;
 use crate::limits::RECEIVE_BUFFER_BYTES;
 use crate::ring::random::{Random, mix};
@@ -31,6 +32,9 @@ pub(super) struct Network {
     pub(super) ends: BTreeMap<Id, End>,
     pub(super) listeners: BTreeMap<Id, Listener>,
     pub(super) signals: BTreeMap<Id, Signal>,
+    pub(super) datagrams: BTreeMap<Id, Socket>,
+    /// Datagrams for addresses that no driver's socket has, with their sources.
+    pub(super) mailboxes: BTreeMap<SocketAddr, Vec<(SocketAddr, Vec<u8>)>>,
     /// Addresses where peers accept, with those not yet taken by the test.
     pub(super) servers: BTreeMap<SocketAddr, VecDeque<Id>>,
     pub(super) drivers: Vec<Kernel>,
@@ -98,6 +102,11 @@ pub(super) enum Event {
         token: Token,
         address: SocketAddr,
     },
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
 }
 
 /// What the network knows of one driver.
@@ -129,6 +138,8 @@ impl Network {
             ends: BTreeMap::new(),
             listeners: BTreeMap::new(),
             signals: BTreeMap::new(),
+            datagrams: BTreeMap::new(),
+            mailboxes: BTreeMap::new(),
             servers: BTreeMap::new(),
             drivers: Vec::new(),
             events: BTreeMap::new(),
@@ -263,6 +274,7 @@ impl Network {
                 Event::Connect { driver, token, address } => {
                     self.on_connect(driver, token, address)
                 }
+                Event::Datagram { from, to, bytes } => self.on_datagram(from, to, bytes),
             }
         }
     }
@@ -374,7 +386,7 @@ impl Network {
         }
         let bytes: Vec<u8> = end.incoming.drain(..count).collect();
         // The buffer is chosen at delivery.
-        Some((Ok(Some(Received { buffer: 0, bytes: count as u32 })), bytes))
+        Some((Ok(Some(Received { buffer: 0, start: 0, bytes: count as u32 })), bytes))
     }
 
     /// Goes on with a send that waits for room.
@@ -468,14 +480,17 @@ impl Network {
         self.push_ready(driver, Ready { completion, bytes: Vec::new(), socket, is_last });
     }
 
-    fn push_ready(&mut self, driver: usize, ready: Ready) {
+    pub(super) fn push_ready(&mut self, driver: usize, ready: Ready) {
         let mut due_ns = self.now_ns;
         if self.random.chance(self.faults.delay) {
             due_ns += self.random.below(self.faults.delay_ns_max + 1);
         }
         let is_ordered = matches!(
             ready.completion,
-            Completion::Accepted { .. } | Completion::Received { .. } | Completion::Ready { .. }
+            Completion::Accepted { .. }
+                | Completion::Received { .. }
+                | Completion::ReceivedFrom { .. }
+                | Completion::Ready { .. }
         );
         if let Some(socket) = ready.socket.filter(|_| is_ordered) {
             let latest_ns = self.order.entry(socket).or_default();

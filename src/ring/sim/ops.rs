@@ -19,6 +19,9 @@ impl Network {
             }
             Op::Receive { fd, token } => self.receive(driver, fd.0, token),
             Op::Send { fd, chunks, token } => self.send(driver, fd.0, chunks, token),
+            Op::Datagram { local, peer, token } => self.make_datagram(driver, local, peer, token),
+            Op::ReceiveFrom { fd, token } => self.receive_from(driver, fd.0, token),
+            Op::SendTo { fd, datagrams, token } => self.send_to(driver, fd.0, datagrams, token),
             Op::Shutdown { fd, how, token } => {
                 self.begin(fd.0);
                 let result = self.shutdown(fd.0, how);
@@ -40,10 +43,15 @@ impl Network {
         let (fd, token, more) = match op {
             Op::Accept { fd, token }
             | Op::Receive { fd, token }
+            | Op::ReceiveFrom { fd, token }
             | Op::Close { fd, token }
             | Op::Watch { fd, token } => (fd.0, token, 0),
             Op::Connect { address, token } => (0, token, u64::from(address.port())),
             Op::Send { fd, chunks, token } => (fd.0, token, chunks.list.len() as u64),
+            Op::SendTo { fd, datagrams, token } => (fd.0, token, datagrams.len() as u64),
+            Op::Datagram { peer, token, .. } => {
+                (0, token, peer.map_or(0, |peer| u64::from(peer.port())))
+            }
             Op::Shutdown { fd, how, token } => (fd.0, token, *how as u64),
             Op::Cancel { target, token } => (0, token, target.bits()),
         };
@@ -53,7 +61,7 @@ impl Network {
     }
 
     /// An op begins on a socket; it ends with the delivery of its last completion.
-    fn begin(&mut self, id: Id) {
+    pub(super) fn begin(&mut self, id: Id) {
         *self.in_flight.entry(id).or_default() += 1;
     }
 
@@ -98,6 +106,11 @@ impl Network {
     }
 
     fn shutdown(&mut self, id: Id, how: How) -> Result<(), Errno> {
+        if self.datagrams.contains_key(&id) {
+            // Wakes a receive, as the kernel does; a socket without a peer isn't connected.
+            self.end_receive_from(id, CANCELLED);
+            return Err(Errno(libc::ENOTCONN));
+        }
         let end = self.ends.get_mut(&id).ok_or(NO_SUCH_SOCKET)?;
         if end.reset {
             return Err(Errno(libc::ENOTCONN));
@@ -122,6 +135,9 @@ impl Network {
             for end in listener.backlog {
                 self.close_end(end, true);
             }
+            return Ok(());
+        }
+        if self.datagrams.remove(&id).is_some() {
             return Ok(());
         }
         if !self.ends.contains_key(&id) {
@@ -160,6 +176,11 @@ impl Network {
             let completion =
                 Completion::Accepted { token: target, result: Err(CANCELLED), more: false };
             self.complete(driver, Some(id), completion, true);
+            return Ok(());
+        }
+        let hearing = self.datagrams.iter().find(|(_, it)| it.receive.as_ref().is_some_and(is_it));
+        if let Some((&id, _)) = hearing {
+            self.end_receive_from(id, CANCELLED);
             return Ok(());
         }
         let watching = self.signals.iter().find(|(_, it)| it.watch.as_ref().is_some_and(is_it));
@@ -222,6 +243,9 @@ impl Network {
         }
         for listener in self.listeners.values_mut() {
             listener.accepts.retain(|(by, _)| *by != driver);
+        }
+        for socket in self.datagrams.values_mut() {
+            socket.receive.take_if(|(by, _)| *by == driver);
         }
         for signal in self.signals.values_mut() {
             signal.watch.take_if(|(by, _)| *by == driver);

@@ -1,5 +1,6 @@
 //! Tests that drive a whole [`Driver`]: the kernel's, and the simulated one with the same echo loop.
 
+mod datagrams;
 mod echo;
 mod sim;
 mod uring;

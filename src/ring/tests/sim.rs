@@ -128,7 +128,7 @@ fn without_faults_everything_comes_whole() {
         panic!("{completions:?}")
     };
     assert_eq!(driver.received(received), b"hello");
-    let again = Received { buffer: received.buffer, bytes: received.bytes };
+    let again = Received { buffer: received.buffer, start: 0, bytes: received.bytes };
     driver.recycle(again);
     sim.peer_shutdown(peer);
     let completions = turn(&mut driver, Vec::new());
