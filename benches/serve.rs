@@ -60,7 +60,13 @@ fn main() {
             let source = Arc::new(app_source(&path, kind, port));
             setup.inboxes[0].send(ToWorker::Prepare { request: 1, app, source });
             let placements = vec![placement];
-            setup.inboxes[0].send(ToWorker::Commit { request: 2, app, generation: 1, placements });
+            setup.inboxes[0].send(ToWorker::Commit {
+                request: 2,
+                app,
+                generation: 1,
+                is_home: true,
+                placements,
+            });
         }
     }
     setup.inboxes[0].send(ToWorker::Listen { runtime: RuntimeId(1), fd: listener.fd() });

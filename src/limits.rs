@@ -299,3 +299,40 @@ pub const SCRIPT_LOGS_MAX: usize = 256;
 pub const RDB_ITEM_BYTES_MAX: usize = 5 << 30;
 /// Commands in Lua of one cache.
 pub const LUA_COMMANDS_MAX: usize = 1024;
+/// Events of a cache that wait for its app's hooks; the newest is dropped and counted.
+pub const HOOK_EVENTS_MAX: usize = 65_536;
+/// Bytes of such events.
+pub const HOOK_QUEUE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A key's value that a hook is told; of a larger one only that it is.
+pub const HOOK_VALUE_BYTES_MAX: usize = 1024 * 1024;
+/// Messages of channels that wait for one `pubsub.on`; the newest is dropped and counted.
+pub const FEED_MESSAGES_MAX: usize = 10_000;
+/// Bytes of such messages.
+pub const FEED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Channels and patterns that one app listens to.
+pub const LISTENS_PER_APP_MAX: usize = 10_000;
+/// Events that an app takes at once; it takes more when their handlers have ended.
+pub const HOOK_BATCH_EVENTS: usize = 256;
+/// Keys that `on_miss` is asked for at a time; commands that miss more are refused.
+pub const MISS_FLIGHTS_MAX: usize = 1024;
+/// Commands and handlers that wait for `on_miss`.
+pub const MISS_WAITERS_MAX: usize = 16 * 1024;
+/// How long one of them waits, in milliseconds.
+pub const MISS_WAIT_MS: u64 = 5_000;
+/// When a key is asked for again although `on_miss` still has to answer, in milliseconds.
+pub const MISS_FLIGHT_MS: u64 = 30_000;
+/// Changed keys that wait to be written behind; a change of one more is forgotten and counted.
+pub const BEHIND_KEYS_MAX: usize = 100_000;
+/// Keys of one batch, unless the cache says otherwise.
+pub const BEHIND_BATCH_KEYS: usize = 500;
+/// The most that a cache may ask for: they are read in one hold of the lock.
+pub const BEHIND_BATCH_KEYS_MAX: u64 = 1_000;
+/// A batch takes no more keys when its values have so many bytes.
+pub const BEHIND_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long changes wait to be written behind, unless the cache says otherwise, in milliseconds.
+pub const BEHIND_EVERY_MS: u64 = 1_000;
+/// The longest pause after batches that failed, in milliseconds.
+pub const BEHIND_PAUSE_MAX_MS: u64 = 60_000;
+
+const _: () = assert!(HOOK_VALUE_BYTES_MAX < HOOK_QUEUE_BYTES_MAX);
+const _: () = assert!(MISS_WAIT_MS < MISS_FLIGHT_MS);

@@ -60,6 +60,7 @@ impl Program for Socketley {
             stores: Rc::new(NoStores),
             seed: 0,
             watch: Watchdog::start().register(),
+            on_landed: Rc::new(|_| Box::new(|_| {})),
         };
         let (loaded, _) = AppVm::load(Arc::new(source), host, clock::now());
         let problems = match loaded {

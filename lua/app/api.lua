@@ -54,8 +54,10 @@ function globals.print(...)
 end
 
 globals.log = log
+globals.pubsub, globals.publish = sk.pubsub, sk.pubsub.publish
 globals.sleep, globals.after, globals.every, globals.spawn = sk.sleep, sk.after, sk.every, sk.spawn
 
+sk.user_package.loaded["socketley.pubsub"] = sk.pubsub
 sk.user_package.preload["socketley.control"] = function()
   return {
     call = function(verb, arguments) return sk.ask(verb, arguments) end,
@@ -68,5 +70,6 @@ local socketley = sk.user_require "socketley"
 socketley.log = log
 socketley.set_timeout, socketley.set_interval = sk.set_timeout, sk.set_interval
 socketley.clear_timeout, socketley.clear_interval = sk.clear_timer, sk.clear_timer
+socketley.subscribe = sk.subscribe
 socketley.json_encode, socketley.json_decode = native.json.encode, native.json.decode
 globals.socketley = socketley

@@ -51,15 +51,20 @@ sk.leaf = {
     .. "double)", raw.http),
   stop_ended = pointer("void (*)(void *, uint32_t)", raw.stop_ended),
   argument = pointer("void (*)(void *, const char *, size_t)", raw.argument),
-  execute = pointer("void (*)(void *, uint32_t, sk_answer *)", raw.execute),
+  execute = pointer("void (*)(void *, uint32_t, uint32_t, sk_answer *)", raw.execute),
+  ask = pointer("void (*)(void *, uint32_t, double)", raw.ask),
+  land = pointer("void (*)(void *, uint32_t, double, uint32_t, double)", raw.land),
+  done = pointer("void (*)(void *, uint32_t, double, bool)", raw.done),
 }
 sk.pointers = nil
 sk.answer = ffi.new "sk_answer"
--- 1 while the message that is handled is a binary one of a WebSocket: what is sent meanwhile is of its kind.
-sk.kind = ffi.new "uint32_t[1]"
+-- The first is 1 while the message that is handled is a binary one of a WebSocket: what is sent meanwhile is of its
+-- kind. The second is 1 while a cache's hook runs: no hook hears of what it writes, and it doesn't wait for a hook.
+sk.kind = ffi.new "uint32_t[2]"
 
 -- The connection and timer ids are doubles: a 52-bit id is exact, and no cdata is boxed.
 sk.MESSAGE, sk.OPEN, sk.CLOSE, sk.ADOPT, sk.ROUTE, sk.START, sk.STOP = 0, 1, 2, 3, 4, 5, 6
 sk.TIMER, sk.ANSWER, sk.EVALUATE, sk.COMPLETE, sk.CANCEL, sk.COMMAND = 7, 8, 9, 10, 11, 12
 sk.REQUEST, sk.BODY, sk.VISIT, sk.WEBSOCKET = 13, 14, 15, 16
+sk.HOOK, sk.MISS, sk.BEHIND, sk.CHANNEL, sk.LANDED, sk.END = 24, 25, 26, 27, 28, 29
 sk.KINDS = 32

@@ -10,21 +10,33 @@ local argument, execute, answer = leaf.argument, leaf.execute, sk.answer
 local str, floor, format = ffi.string, math.floor, string.format
 local upper, match = string.upper, string.match
 
-local NIL, STRING, NUMBER, TRUE, FALSE, ERROR, TABLE, ABSENT = 0, 1, 2, 3, 4, 5, 6, 7
+local kind = sk.kind
+local bor = bit.bor
+
+local NIL, STRING, NUMBER, TRUE, FALSE, ERROR, TABLE, ABSENT, MISSED = 0, 1, 2, 3, 4, 5, 6, 7, 8
+
+-- How a command runs: hooks don't hear of it; the cache's app may be asked for what it misses.
+local QUIET, MAY_ASK = 1, 2
+local ASKING = { GET = true, GETEX = true, MGET = true, HGETALL = true }
 
 local handles = {} -- by name
 
+local function number_text(value)
+  local whole = value == floor(value) and value > -1e15 and value < 1e15
+  return whole and format("%d", value) or format("%.17g", value)
+end
+sk.number_text = number_text
+
 local function push(value, position, name)
-  local kind = type(value)
-  if kind == "string" then
+  local value_type = type(value)
+  if value_type == "string" then
     return argument(host, value, #value)
-  elseif kind == "number" then
-    local whole = value == floor(value) and value > -1e15 and value < 1e15
-    local text = whole and format("%d", value) or format("%.17g", value)
+  elseif value_type == "number" then
+    local text = number_text(value)
     return argument(host, text, #text)
   end
   leaf.argument(host, nil, 0) -- forgets what was pushed
-  error(format("%s: argument %d: expected a string or number, got %s", name, position, kind), 3)
+  error(format("%s: argument %d: expected a string or number, got %s", name, position, value_type), 3)
 end
 
 local function refused(text, cache_name, name)
@@ -42,28 +54,46 @@ local function absent(cache_name)
 end
 
 local function result(cache_name, name)
-  local kind = answer.kind
-  if kind == STRING then
+  local form = answer.kind
+  if form == STRING then
     return str(answer.bytes, answer.len)
-  elseif kind == NIL then
+  elseif form == NIL then
     return nil
-  elseif kind == NUMBER then
+  elseif form == NUMBER then
     return answer.number
-  elseif kind == TRUE then
+  elseif form == TRUE then
     return true
-  elseif kind == FALSE then
+  elseif form == FALSE then
     return false
-  elseif kind == TABLE then
+  elseif form == TABLE then
     return sk.native.take_reply()
-  elseif kind == ABSENT then
+  elseif form == ABSENT then
     return absent(cache_name)
   end
   return refused(str(answer.bytes, answer.len), cache_name, name)
 end
 
+local run
+
+--- The command missed a key that the cache's app may have: waits for it, then runs the command as it is.
+local function wait_and_run(index, cache_name, name, command, flags, count, ...)
+  local arguments = { ... }
+  if sk.can_wait() then
+    local err = sk.wait_for_keys("cache." .. cache_name .. ":" .. name, index, function()
+      for position = 1, command == "MGET" and count or 1 do
+        push(arguments[position], position, name)
+      end
+    end, 2)
+    if err then
+      return nil, err
+    end
+  end
+  return run(index, cache_name, name, command, flags - MAY_ASK, count, ...)
+end
+
 --- The calls below are tail calls, so that an error's level 2 is the script's line.
 --- Four arguments without a table or a loop that the JIT couldn't compile; more are rare.
-local function run(index, cache_name, name, command, count, a, b, c, d, ...)
+function run(index, cache_name, name, command, flags, count, a, b, c, d, ...)
   argument(host, command, #command)
   if count > 0 then
     push(a, 1, name)
@@ -83,29 +113,35 @@ local function run(index, cache_name, name, command, count, a, b, c, d, ...)
       push(rest[position - 4], position, name)
     end
   end
-  execute(host, index, answer)
+  -- A hook that asked for what it is asked for would wait for itself.
+  execute(host, index, kind[1] == 0 and flags or QUIET, answer)
+  if answer.kind == MISSED then
+    return wait_and_run(index, cache_name, name, command, flags, count, a, b, c, d, ...)
+  end
   return result(cache_name, name)
 end
 
-local function make_method(object, index, cache_name, key)
+local function make_method(object, index, cache_name, key, is_quiet)
   local command = upper(key)
+  local flags = bor(is_quiet and QUIET or 0, ASKING[command] and MAY_ASK or 0)
   return function(first, ...)
     if first == object then
-      return run(index, cache_name, key, command, select("#", ...), ...)
+      return run(index, cache_name, key, command, flags, select("#", ...), ...)
     end
     if first == nil and select("#", ...) == 0 then
-      return run(index, cache_name, key, command, 0)
+      return run(index, cache_name, key, command, flags, 0)
     end
-    return run(index, cache_name, key, command, select("#", ...) + 1, first, ...)
+    return run(index, cache_name, key, command, flags, select("#", ...) + 1, first, ...)
   end
 end
 
---- A command of the cache `name` as a method of `object`; nil for what can't be a command.
-function sk.cache_method(object, name, key)
+--- A command of the cache `name` as a method of `object`; nil for what can't be a command. `is_quiet`: hooks don't hear
+--- of it.
+function sk.cache_method(object, name, key, is_quiet)
   if type(key) ~= "string" or not match(key, "^%l[%l%d_]*$") then
     return nil
   end
-  return make_method(object, sk.native.cache_index(name), name, key)
+  return make_method(object, sk.native.cache_index(name), name, key, is_quiet)
 end
 
 -- Apart from `cache_handle`: the JIT can't compile a function whose exit closes upvalues.

@@ -184,7 +184,7 @@ function sk.begin_wait(name, level)
   last_id = last_id + 1
   waits[last_id] = task
   task.wait = last_id
-  task.kind = kind[0]
+  task.kind, task.quiet = kind[0], kind[1]
   waiting = waiting + 1
   return task
 end
@@ -204,6 +204,7 @@ end
 --- Waits until the task is woken; answers what the wake brings.
 function sk.suspend()
   control.in_user = 0
+  kind[1] = 0
   return woken(yield(WAIT))
 end
 
@@ -228,6 +229,7 @@ local function died(co, err)
       waiting = waiting - 1
     end
   end
+  sk.lane_died(co)
   failed(task and task.runtime, nil, "the dispatcher", err)
 end
 
@@ -240,8 +242,10 @@ local function wake(task, ...)
   current = task.co
   sequence = sequence + 1
   control.in_user = sequence
-  kind[0] = task.kind
+  local present_kind, present_quiet = kind[0], kind[1]
+  kind[0], kind[1] = task.kind, task.quiet
   local ok, err = resume(task.co, ...)
+  kind[0], kind[1] = present_kind, present_quiet
   current = previous
   control.in_user = 0
   if not ok then

@@ -3,6 +3,7 @@
 local sk = ...
 local call, call_event = sk.call, {}
 local host, leaf = sk.host, sk.leaf
+sk.on_event = call_event
 local records, str = sk.records, ffi.string
 
 local DEFAULT, INDEX, NAME, REFUSED = 0, 1, 2, 3

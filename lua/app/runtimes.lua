@@ -190,7 +190,8 @@ local function make_object(runtime)
   if runtime.kind == "cache" then
     setmetatable(bound, {
       __index = function(_, key)
-        local made = sk.cache_method(object, runtime.name, key)
+        -- The original's hooks don't hear of what their own script writes.
+        local made = sk.cache_method(object, runtime.name, key, runtime == sk.owner)
         bound[key] = made
         return made
       end,
@@ -254,6 +255,10 @@ local function define(kind, name, fields, source, line)
     if type(value) == "function" and type(key) == "string" then
       runtime.handlers[key] = value
     end
+  end
+  local behind = rawget(fields, "write_behind")
+  if type(behind) == "table" and type(rawget(behind, "run")) == "function" then
+    runtime.handlers.write_behind = rawget(behind, "run")
   end
   runtime.tick_ms = function() return rawget(fields, "tick_ms") end
   runtime.raw = rawget(fields, "raw") == true
@@ -397,6 +402,18 @@ local ORIGINAL = {
   on_tick = function(fn) return function(_, passed) return fn(passed) end end,
   on_route = function(fn) return function() return fn() end end,
   on_http_request = function(fn) return function(req) return fn(sk.original_request(req)) end end,
+  on_write = function(fn) return function(key, value, ttl) return fn(key, value, math.ceil(ttl or 0)) end end,
+  on_delete = function(fn) return function(key) return fn(key) end end,
+  on_expire = function(fn) return function(key) return fn(key) end end,
+  on_miss = function(fn)
+    return function(key)
+      local value, ttl = fn(key)
+      if value == "" then
+        return nil
+      end
+      return value, ttl
+    end
+  end,
 }
 
 --- Makes definitions global under their names, where that is free and unambiguous: `local chat = server "chat" { ... }`

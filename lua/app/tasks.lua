@@ -31,6 +31,8 @@ local function milliseconds(name, value, level)
   return math.ceil(ms)
 end
 
+sk.milliseconds = milliseconds
+
 local function expect_function(name, value, level)
   if type(value) ~= "function" then
     error(name .. ": expected a function, got " .. type(value), (level or 2) + 1)

@@ -115,7 +115,19 @@ pub fn callbacks(kind: RuntimeKind) -> &'static [&'static str] {
         RuntimeKind::Proxy => {
             &["on_start", "on_stop", "on_connect", "on_disconnect", "on_route", "on_tick"]
         }
-        RuntimeKind::Cache => &["on_start", "on_stop", "on_connect", "on_disconnect", "on_tick"],
+        RuntimeKind::Cache => &[
+            "on_start",
+            "on_stop",
+            "on_connect",
+            "on_disconnect",
+            "on_tick",
+            "on_miss",
+            "on_write",
+            "on_delete",
+            "on_expire",
+            "on_evict",
+            "write_behind",
+        ],
     }
 }
 
@@ -127,11 +139,6 @@ const CALLBACKS_LATER: &[&str] = &[
     "on_websocket",
     "on_proxy_request",
     "on_proxy_response",
-    "on_miss",
-    "on_write",
-    "on_delete",
-    "on_expire",
-    "on_evict",
     "on_upstream",
     "on_upstream_connect",
     "on_upstream_disconnect",
@@ -449,7 +456,9 @@ mod tests {
         let cases = [
             (RuntimeKind::Server, "on_mesage", "did you mean \"on_message\"?"),
             (RuntimeKind::Server, "on_route", "is a callback of a proxy, not of a server"),
-            (RuntimeKind::Cache, "on_expire", "isn't called in this version yet"),
+            (RuntimeKind::Cache, "on_expired", "did you mean \"on_expire\"?"),
+            (RuntimeKind::Server, "on_send", "isn't called in this version yet"),
+            (RuntimeKind::Server, "on_miss", "is a callback of a cache, not of a server"),
         ];
         for (kind, handler, expected) in cases {
             let mut with = definition(kind, "x", 4, json!({"port": 1}));

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use super::Stores;
 use crate::proto::resp::{ReplyReader, Value};
+use crate::store::hooks::{Landing, OnLanded};
+use crate::store::session::State;
 use crate::store::{Session, SharedStore};
 
 /// The caches that a VM's scripts have named.
@@ -41,7 +43,14 @@ pub(super) enum Answer<'a> {
     Table,
     /// No such cache runs.
     Absent,
+    /// Its app may have what is missing: [`Caches::ask`].
+    Missed,
 }
+
+/// How a command runs, as `lua/app/cache.lua` numbers it: hooks don't hear of what it writes.
+const QUIET: u32 = 1;
+/// It may wait for what is missing.
+const ASKS: u32 = 2;
 
 impl Caches {
     /// Over the worker's stores.
@@ -70,6 +79,11 @@ impl Caches {
         self.stores.find(name).is_some()
     }
 
+    /// All that run.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.stores.names()
+    }
+
     /// The name that was probably meant.
     pub(super) fn nearest(&self, name: &str) -> Option<String> {
         let names = self.stores.names();
@@ -89,7 +103,7 @@ impl Caches {
     }
 
     /// Runs the command on cache `index`.
-    pub(super) fn execute(&mut self, index: usize, now_ms: u64) -> Answer<'_> {
+    pub(super) fn execute(&mut self, index: usize, flags: u32, now_ms: u64) -> Answer<'_> {
         let Caches { stores, named, arguments, ends, reply, value } = self;
         let Some(named) = named.get_mut(index) else {
             return Answer::Absent;
@@ -109,19 +123,56 @@ impl Caches {
             session
         });
         reply.clear();
-        let mut start = 0;
-        let list: Vec<&[u8]> = ends
-            .iter()
-            .map(|end| {
-                let argument = &arguments[start..*end];
-                start = *end;
-                argument
-            })
-            .collect();
-        store.call(session, &list, now_ms, reply);
+        session.state.set(State::QUIET, flags & QUIET != 0);
+        session.state.set(State::ASKS, flags & ASKS != 0);
+        store.call(session, &list(arguments, ends), now_ms, reply);
         arguments.clear();
         ends.clear();
+        if session.state.has(State::MISSED) {
+            session.state.set(State::MISSED, false);
+            return Answer::Missed;
+        }
         answer(reply, value)
+    }
+
+    /// Asks the app of cache `index` for the keys among the arguments that are missing.
+    pub(super) fn ask(&mut self, index: usize, now_ms: u64, on_landed: OnLanded) {
+        let Caches { stores, named, arguments, ends, .. } = self;
+        let store = named.get(index).and_then(|named| stores.find(&named.name));
+        match store {
+            Some(store) => {
+                let database = named[index].session.as_ref().map_or(0, |session| session.database);
+                store.lock(now_ms).ask_for(database, &list(arguments, ends), on_landed);
+            }
+            // The command that comes again finds out.
+            None => on_landed(Ok(())),
+        }
+        self.reset();
+    }
+
+    /// What `on_miss` of cache `index` says of the key of a flight: nothing (0), the string (1) or hash (2) that the
+    /// arguments are, or that it failed (3), for which they are the reason.
+    pub(super) fn land(
+        &mut self,
+        (index, number): (usize, u64),
+        form: u32,
+        ttl_ms: Option<u64>,
+        now_ms: u64,
+    ) {
+        let Caches { stores, named, arguments, ends, .. } = self;
+        let words = list(arguments, ends);
+        let first = || words.first().copied().unwrap_or_default().to_vec();
+        let landing = match form {
+            0 => Landing::Nothing,
+            1 => Landing::Text(first()),
+            2 => Landing::Hash(words.iter().map(|word| word.to_vec()).collect()),
+            _ => Landing::Failed(first()),
+        };
+        let store = named.get(index).and_then(|named| stores.find(&named.name));
+        if let Some(store) = store {
+            store.lock(now_ms).land(number, landing, ttl_ms);
+        }
+        self.reset();
     }
 
     /// The aggregate of the last reply.
@@ -135,6 +186,17 @@ impl Caches {
             named.store = None;
         }
     }
+}
+
+/// The arguments by themselves.
+fn list<'a>(arguments: &'a [u8], ends: &[usize]) -> Vec<&'a [u8]> {
+    let mut start = 0;
+    let words = ends.iter().map(|end| {
+        let argument = &arguments[start..*end];
+        start = *end;
+        argument
+    });
+    words.collect()
 }
 
 /// Reads the simple types in place, everything else through the reader.

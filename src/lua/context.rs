@@ -13,6 +13,7 @@ use super::report::Reports;
 use super::source::Sources;
 use super::{Action, AppSource, Host, Reply};
 use crate::ring::Now;
+use crate::store::hooks::OnLanded;
 
 /// See the module.
 pub(super) struct Context {
@@ -32,6 +33,8 @@ pub(super) struct Context {
     pub(super) prepared: Cell<serde_json::Value>,
     /// The files read.
     pub(super) sources: RefCell<Sources>,
+    /// How a task is told that the keys it waits for are there.
+    pub(super) on_landed: Rc<dyn Fn(u64) -> OnLanded>,
     /// The errors told.
     pub(super) reports: RefCell<Reports>,
 }
@@ -56,6 +59,7 @@ impl Context {
             arguments: RefCell::default(),
             prepared: Cell::default(),
             sources: RefCell::new(sources),
+            on_landed: Rc::clone(&host.on_landed),
             reports: RefCell::default(),
         })
     }

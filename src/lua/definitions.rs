@@ -89,6 +89,12 @@ pub(super) fn handlers_of(names: &[String]) -> Handlers {
             "on_message" | "on_client_message" => Handlers::ON_MESSAGE,
             "on_route" => Handlers::ON_ROUTE,
             "on_http_request" => Handlers::ON_HTTP,
+            "on_expire" => Handlers::ON_EXPIRE,
+            "on_evict" => Handlers::ON_EVICT,
+            "on_write" => Handlers::ON_WRITE,
+            "on_delete" => Handlers::ON_DELETE,
+            "on_miss" => Handlers::ON_MISS,
+            "write_behind" => Handlers::WRITE_BEHIND,
             _ => Handlers::default(),
         })
     })

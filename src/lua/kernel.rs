@@ -15,15 +15,18 @@ use super::natives;
 use super::snapshot::Connections;
 use super::watchdog::WatchSlot;
 use super::{AppSource, bundle};
+use crate::limits::MISS_WAIT_MS;
 
 /// The trusted chunks after `boot`, in order; `loop` is loaded once per runtime.
-const CHUNKS: [&str; 11] = [
+const CHUNKS: [&str; 13] = [
     "dispatch",
     "connections",
     "tasks",
     "cache",
     "runtimes",
     "handlers",
+    "hooks",
+    "pubsub",
     "http",
     "sandbox",
     "load",
@@ -77,6 +80,7 @@ pub(super) fn make(
     sk.raw_set("runtime_of", &runtimes)?;
     sk.raw_set("pointers", pointers(&lua, context, watch, events)?)?;
     sk.raw_set("native", natives::table(&lua, context, &runtimes)?)?;
+    sk.raw_set("miss_wait_ms", MISS_WAIT_MS)?;
     sk.raw_set("restricted", app.limits.restricted)?;
     sk.raw_set("package_path", if app.limits.restricted { "" } else { PACKAGE_PATH })?;
     sk.raw_set("loop_text", text("loop"))?;

@@ -9,7 +9,7 @@ use std::ffi::{c_char, c_void};
 
 use super::caches::Answer;
 use super::context::Context;
-use super::{Action, HttpAct, Route};
+use super::{Action, Done, HttpAct, Route};
 use crate::id::{ConnectionId, RuntimeId};
 
 /// An event as the dispatcher reads it: `sk_event` in `lua/app/boot.lua`. 32 bytes: two to a cache line.
@@ -51,6 +51,19 @@ pub(super) mod kind {
     pub(in crate::lua) const BODY: u32 = 14;
     pub(in crate::lua) const VISIT: u32 = 15;
     pub(in crate::lua) const WEBSOCKET: u32 = 16;
+    pub(in crate::lua) const HOOK: u32 = 24;
+    pub(in crate::lua) const MISS: u32 = 25;
+    pub(in crate::lua) const BEHIND: u32 = 26;
+    pub(in crate::lua) const CHANNEL: u32 = 27;
+    pub(in crate::lua) const LANDED: u32 = 28;
+    pub(in crate::lua) const END: u32 = 29;
+}
+
+/// What handlers have ended with, as `lua/app/hooks.lua` numbers it.
+pub(super) mod done {
+    pub(in crate::lua) const EVENTS: u32 = 0;
+    pub(in crate::lua) const BEHIND: u32 = 1;
+    pub(in crate::lua) const MESSAGES: u32 = 2;
 }
 
 /// A store's reply: `sk_answer` in `lua/app/boot.lua`; the kinds are those of `lua/app/cache.lua`.
@@ -63,7 +76,7 @@ struct StoreAnswer {
 }
 
 /// Names and addresses of all leaves, for `lua/app/boot.lua`.
-pub(super) fn addresses() -> [(&'static str, *const ()); 11] {
+pub(super) fn addresses() -> [(&'static str, *const ()); 14] {
     [
         ("send", send as *const ()),
         ("broadcast", broadcast as *const ()),
@@ -76,6 +89,9 @@ pub(super) fn addresses() -> [(&'static str, *const ()); 11] {
         ("stop_ended", stop_ended as *const ()),
         ("argument", argument as *const ()),
         ("execute", execute as *const ()),
+        ("ask", ask as *const ()),
+        ("land", land as *const ()),
+        ("done", done_with as *const ()),
     ]
 }
 
@@ -262,12 +278,12 @@ unsafe extern "C" fn argument(host: *mut c_void, bytes: *const c_char, len: usiz
     caches.argument(unsafe { slice(bytes, len) });
 }
 
-unsafe extern "C" fn execute(host: *mut c_void, cache: u32, answer: *mut StoreAnswer) {
+unsafe extern "C" fn execute(host: *mut c_void, cache: u32, flags: u32, answer: *mut StoreAnswer) {
     // SAFETY: the dispatcher passes its own host pointer.
     let context = unsafe { context(host) };
     let mut caches = context.caches.borrow_mut();
     let (bytes, number, kind): (&[u8], f64, u32) =
-        match caches.execute(cache as usize, context.now.get().unix_ms) {
+        match caches.execute(cache as usize, flags, context.now.get().unix_ms) {
             Answer::Nil => (&[], 0.0, 0),
             Answer::Bytes(bytes) => (bytes, 0.0, 1),
             Answer::Number(number) => (&[], number, 2),
@@ -276,9 +292,39 @@ unsafe extern "C" fn execute(host: *mut c_void, cache: u32, answer: *mut StoreAn
             Answer::Error(bytes) => (bytes, 0.0, 5),
             Answer::Table => (&[], 0.0, 6),
             Answer::Absent => (&[], 0.0, 7),
+            Answer::Missed => (&[], 0.0, 8),
         };
     let filled = StoreAnswer { bytes: bytes.as_ptr(), number, len: bytes.len() as u32, kind };
     // SAFETY: the dispatcher's own struct, which lives as long as the VM. The bytes it points to stay until the next
     // command; the dispatcher copies them before anything else runs.
     unsafe { answer.write(filled) };
+}
+
+/// Asks a cache's app for the keys among the arguments that are missing; the task is told when they are there.
+unsafe extern "C" fn ask(host: *mut c_void, cache: u32, task: f64) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    let on_landed = (context.on_landed)(task as u64);
+    context.caches.borrow_mut().ask(cache as usize, context.now.get().unix_ms, on_landed);
+}
+
+/// What `on_miss` says of a key; what it found is in the arguments.
+unsafe extern "C" fn land(host: *mut c_void, cache: u32, number: f64, form: u32, ttl_ms: f64) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    let ttl_ms = (ttl_ms > 0.0).then_some(ttl_ms as u64);
+    let now_ms = context.now.get().unix_ms;
+    context.caches.borrow_mut().land((cache as usize, number as u64), form, ttl_ms, now_ms);
+}
+
+unsafe extern "C" fn done_with(host: *mut c_void, what: u32, id: f64, is_written: bool) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    let runtime = RuntimeId(id as u32);
+    let what = match what {
+        done::EVENTS => Done::Events { runtime },
+        done::BEHIND => Done::Behind { runtime, is_written },
+        _ => Done::Messages { listen: id as u64 },
+    };
+    context.push(Action::Done { what });
 }

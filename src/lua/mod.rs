@@ -34,6 +34,7 @@ pub use watchdog::{WatchSlot, Watchdog};
 use crate::id::{ConnectionId, RuntimeId, RuntimeKind};
 use crate::log::LogLevel;
 use crate::store::SharedStore;
+use crate::store::hooks::OnLanded;
 
 /// A version of an app's source, as the control thread read it.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,6 +145,8 @@ pub struct Host {
     pub seed: u64,
     /// The worker's slot at the watchdog; see [`Watchdog::register`].
     pub watch: Arc<WatchSlot>,
+    /// How a task is told that the keys it waits for are there: ends in [`AppVm::on_landed`].
+    pub on_landed: Rc<dyn Fn(u64) -> OnLanded>,
 }
 
 /// Joins a definition of an app to the runtime that was made of it.
@@ -178,6 +181,19 @@ impl Handlers {
     pub const ON_ROUTE: Handlers = Handlers(1 << 5);
     /// `on_http_request`.
     pub const ON_HTTP: Handlers = Handlers(1 << 6);
+
+    /// cache: `on_expire`.
+    pub const ON_EXPIRE: Handlers = Handlers(1 << 7);
+    /// cache: `on_evict`.
+    pub const ON_EVICT: Handlers = Handlers(1 << 8);
+    /// cache: `on_write`.
+    pub const ON_WRITE: Handlers = Handlers(1 << 9);
+    /// cache: `on_delete`.
+    pub const ON_DELETE: Handlers = Handlers(1 << 10);
+    /// cache: `on_miss`.
+    pub const ON_MISS: Handlers = Handlers(1 << 11);
+    /// cache: `write_behind`.
+    pub const WRITE_BEHIND: Handlers = Handlers(1 << 12);
 
     /// Whether all of `other` are among these.
     pub fn has(self, other: Handlers) -> bool {
@@ -241,6 +257,24 @@ pub enum Action {
     Failed { runtime: Option<RuntimeId> },
     /// `on_stop` of a runtime has ended.
     StopEnded { runtime: RuntimeId },
+    /// Listen to a channel of a cache, or to all that fit a pattern; [`AppVm::on_channel`] brings its messages. `once`: on
+    /// one of the app's workers only.
+    Listen { id: u64, cache: String, is_pattern: bool, once: bool, name: Vec<u8> },
+    /// Listen no more.
+    Unlisten { id: u64 },
+    /// Handlers have ended with what they were given.
+    Done { what: Done },
+}
+
+/// What handlers have ended with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// A cache's events, up to [`AppVm::on_hooks_end`].
+    Events { runtime: RuntimeId },
+    /// Its changes, of [`AppVm::on_behind`].
+    Behind { runtime: RuntimeId, is_written: bool },
+    /// A channel's messages, up to [`AppVm::on_channel_end`].
+    Messages { listen: u64 },
 }
 
 /// What a handler does with its HTTP request; ranges of bytes (start, length) are in the VM's arena.

@@ -14,6 +14,7 @@ use super::{Action, bundle};
 use crate::id::RuntimeId;
 use crate::limits::SCRIPT_ERROR_REPEAT_MS;
 use crate::log::LogLevel;
+use crate::proto::resp::ReplyReader;
 
 /// The timer that tells the repeats of errors; tasks and timers of scripts count from 1.
 pub(super) const REPORT_TIMER: u64 = 0;
@@ -212,5 +213,27 @@ fn add_caches(lua: &Lua, context: &Rc<Context>, native: &Table) -> mlua::Result<
         let value = shared.caches.borrow_mut().take_value();
         value.map_or(Ok(Value::Nil), |value| reply_to_lua(lua, &value))
     };
-    native.raw_set("take_reply", lua.create_function(take_reply)?)
+    native.raw_set("take_reply", lua.create_function(take_reply)?)?;
+    let read_reply = |lua: &Lua, bytes: LuaString| {
+        let value = ReplyReader::default().read(&bytes.as_bytes()).ok().flatten();
+        value.map_or(Ok(Value::Nil), |(value, _)| reply_to_lua(lua, &value))
+    };
+    native.raw_set("read_reply", lua.create_function(read_reply)?)?;
+    let shared = Rc::clone(context);
+    let cache_names = move |_: &Lua, (): ()| Ok(shared.caches.borrow().names());
+    native.raw_set("cache_names", lua.create_function(cache_names)?)?;
+    let shared = Rc::clone(context);
+    let listen = move |_: &Lua, row: (f64, String, bool, bool, LuaString)| {
+        let (id, cache, is_pattern, once, name) = row;
+        let name = name.as_bytes().to_vec();
+        shared.push(Action::Listen { id: id as u64, cache, is_pattern, once, name });
+        Ok(())
+    };
+    native.raw_set("listen", lua.create_function(listen)?)?;
+    let shared = Rc::clone(context);
+    let unlisten = move |_: &Lua, id: f64| {
+        shared.push(Action::Unlisten { id: id as u64 });
+        Ok(())
+    };
+    native.raw_set("unlisten", lua.create_function(unlisten)?)
 }

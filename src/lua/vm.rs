@@ -4,6 +4,7 @@
 //! [`AppVm::take_actions`] and ends the turn. A payload is copied into the turn's arena, so that the kernel's buffer can
 //! go back at once. Must not know: sockets, workers, the control thread.
 
+mod hooks;
 mod http;
 
 use std::net::SocketAddr;

@@ -3,6 +3,8 @@
 //! A connection belongs to the generation that has seen it last. It meets a newer one at its next event, unless its
 //! handler waits in the older one: then it stays there until that handler has ended.
 
+mod acting;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,15 +12,16 @@ use std::sync::Arc;
 use crate::id::{AppId, ConnectionId, RuntimeId};
 use crate::limits;
 use crate::lua::vm::AppVm;
-use crate::lua::{Action, AppSource, Binding, Handlers, Host, Stores, WatchSlot};
-use crate::proto::websocket::{CloseCode, Kind};
+use crate::lua::{AppSource, Binding, Handlers, Host, Stores, WatchSlot};
+use crate::proto::websocket::Kind;
 use crate::ring::timers::TimerId;
+use crate::store::SharedStore;
+use crate::store::hooks::OnLanded;
 
-use super::connection::{Pause, Phase, ProtocolState, Role};
-use super::local::{Local, TimerEvent};
-use super::message::{FromWorker, Recipients};
-use super::server::http;
-use super::stats::StatsCell;
+use super::connection::ProtocolState;
+use super::listening::Listenings;
+use super::local::Local;
+use super::message::{FromWorker, ToWorker};
 use super::{Placement, cache, proxy, server};
 
 /// How far a generation is.
@@ -38,8 +41,23 @@ pub struct Hosted {
     generation: u32,
     name: String,
     stage: Stage,
-    vm: AppVm,
+    /// What happens once per app happens here.
+    is_home: bool,
+    pub(super) vm: AppVm,
     timers: BTreeMap<u64, TimerId>,
+    pub(super) listenings: Listenings,
+}
+
+impl Hosted {
+    /// The app's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The app and the generation.
+    pub(super) fn key(&self) -> (AppId, u32) {
+        (self.app, self.generation)
+    }
 }
 
 /// All generations on one worker.
@@ -106,6 +124,30 @@ impl Apps {
         self.slots[index].as_mut().map(|hosted| &mut hosted.vm)
     }
 
+    /// A certain generation.
+    pub fn hosted(&mut self, app: AppId, generation: u32) -> Option<&mut Hosted> {
+        let index = self.generation(app, generation)?;
+        self.slots[index].as_mut()
+    }
+
+    /// Whether a runtime's app is at home on this worker.
+    pub fn is_home(&self, app: AppId, runtime: RuntimeId) -> bool {
+        let serving = self.serving(app, runtime).and_then(|index| self.slots[index].as_ref());
+        serving.is_some_and(|hosted| hosted.is_home)
+    }
+
+    /// The store of a cache.
+    pub fn store(&self, name: &str) -> Option<Arc<SharedStore>> {
+        self.stores.find(name)
+    }
+
+    /// Caches have come or gone.
+    pub fn join_listeners(&mut self) {
+        for hosted in self.slots.iter_mut().flatten() {
+            hosted.listenings.join(|name| self.stores.find(name));
+        }
+    }
+
     /// Whether some VM has events or ready tasks.
     pub fn have_work(&self) -> bool {
         self.slots.iter().flatten().any(|hosted| hosted.vm.has_work())
@@ -120,6 +162,7 @@ impl Local {
             stores: Rc::clone(&self.apps.stores),
             seed: self.random.next_u64(),
             watch: Arc::clone(&self.apps.watch),
+            on_landed: self.on_landed(app, source.generation),
         };
         let (result, modules) = AppVm::load(Arc::clone(&source), host, self.now);
         let result = result.map(|vm| {
@@ -129,8 +172,10 @@ impl Local {
                 generation: source.generation,
                 name: source.name.clone(),
                 stage: Stage::Prepared,
+                is_home: false,
                 vm,
                 timers: BTreeMap::new(),
+                listenings: Listenings::default(),
             };
             match self.apps.slots.iter().position(Option::is_none) {
                 Some(free) => self.apps.slots[free] = Some(hosted),
@@ -141,15 +186,26 @@ impl Local {
         self.control.send(FromWorker::Prepared { request, result, modules });
     }
 
+    /// How a VM's task is told that the keys it waits for are there.
+    fn on_landed(&self, app: AppId, generation: u32) -> Rc<dyn Fn(u64) -> OnLanded> {
+        let inbox = Arc::clone(&self.workers[usize::from(self.worker)]);
+        Rc::new(move |task| {
+            let inbox = Arc::clone(&inbox);
+            Box::new(move |outcome| {
+                inbox.send(ToWorker::Landed { app, generation, task, outcome });
+            })
+        })
+    }
+
     /// Makes a prepared generation the running one.
     pub fn commit_app(
         &mut self,
         request: u64,
-        app: AppId,
-        generation: u32,
+        (app, generation): (AppId, u32),
+        is_home: bool,
         placements: Vec<Placement>,
     ) {
-        let result = self.try_commit(app, generation, placements);
+        let result = self.try_commit(app, generation, is_home, placements);
         if result.is_err() {
             self.discard_app(app, generation);
         }
@@ -160,6 +216,7 @@ impl Local {
         &mut self,
         app: AppId,
         generation: u32,
+        is_home: bool,
         placements: Vec<Placement>,
     ) -> Result<(), crate::error::ScriptError> {
         let gone = || crate::error::ScriptError {
@@ -193,8 +250,10 @@ impl Local {
         }
         hosted.vm.commit(&bindings, state, now)?;
         hosted.stage = Stage::Running;
+        hosted.is_home = is_home;
         if let Some(old) = old.and_then(|old| self.apps.slots[old].as_mut()) {
             old.vm.retire();
+            old.listenings = Listenings::default();
             old.stage =
                 Stage::Draining { until_ms: now.monotonic_ms() + limits::GENERATION_DRAIN_MS };
         }
@@ -238,6 +297,7 @@ impl Local {
         for hosted in self.apps.slots.iter_mut().flatten().filter(|hosted| hosted.app == app) {
             if !matches!(hosted.stage, Stage::Draining { .. }) {
                 hosted.vm.retire();
+                hosted.listenings = Listenings::default();
                 hosted.stage = Stage::Draining { until_ms };
             }
         }
@@ -260,6 +320,7 @@ impl Local {
                     self.timers.cancel(timer);
                 }
             }
+            cache::hooks::on_generation_end(self, app, generation);
             self.control.send(FromWorker::GenerationEnded { app, generation });
         }
     }
@@ -376,198 +437,6 @@ impl Local {
         {
             hosted.timers.remove(&timer);
             hosted.vm.on_timer(timer);
-        }
-    }
-
-    /// Runs all VMs that have something to do and carries out what they ask for, until nothing is left or the turn has
-    /// had its share.
-    pub fn run_apps(&mut self) {
-        for _ in 0..limits::APP_ROUNDS_PER_TURN {
-            let mut worked = false;
-            for index in 0..self.apps.slots.len() {
-                let busy = self.apps.slots[index].as_ref().is_some_and(|h| h.vm.has_work());
-                if busy {
-                    worked = true;
-                    self.run_app(index);
-                }
-            }
-            if !worked {
-                break;
-            }
-        }
-    }
-
-    fn run_app(&mut self, index: usize) {
-        let Some(mut hosted) = self.apps.slots[index].take() else { return };
-        self.apps.busy = Some((hosted.app, hosted.generation));
-        hosted.vm.run(self.now);
-        let mut actions = hosted.vm.take_actions();
-        for action in actions.drain(..) {
-            if !matches!(action, Action::Broadcast { .. }) {
-                self.deliver_gathered();
-            }
-            self.carry_out(&mut hosted, action);
-        }
-        self.deliver_gathered();
-        hosted.vm.end_turn(actions);
-        let mut late = std::mem::take(&mut self.apps.late_closes);
-        for (connection, code, reason) in late.drain(..) {
-            hosted.vm.on_close(connection, code, &reason);
-        }
-        self.apps.late_closes = late;
-        self.apps.busy = None;
-        self.apps.slots[index] = Some(hosted);
-        let mut unparked = std::mem::take(&mut self.apps.unparked);
-        for slot in unparked.drain(..) {
-            self.unpark(slot);
-        }
-        self.apps.unparked = unparked;
-        http::go_on(self);
-    }
-
-    fn carry_out(&mut self, hosted: &mut Hosted, action: Action) {
-        match action {
-            Action::Send { connection, start, len, binary } => {
-                let kind = binary.then_some(Kind::Binary);
-                if let Some(slot) = self.own_connection(hosted.app, connection) {
-                    self.send_message(slot, hosted.vm.bytes(start, len), kind);
-                } else if connection.worker() != self.worker {
-                    self.send_abroad(hosted.app, connection, hosted.vm.bytes(start, len), kind);
-                }
-            }
-            Action::Broadcast { runtime, except, start, len, binary } => {
-                let kind = binary.then_some(Kind::Binary);
-                let to = except.map_or(Recipients::All, Recipients::AllBut);
-                if let Some(&index) = self.index.get(&runtime) {
-                    self.broadcast(index, to, hosted.vm.bytes(start, len), kind);
-                }
-            }
-            Action::Close { connection, code, start, len } => {
-                if let Some(slot) = self.own_connection(hosted.app, connection) {
-                    let reason = String::from_utf8_lossy(hosted.vm.bytes(start, len));
-                    server::websocket::close(self, slot, code.map(CloseCode), &reason);
-                }
-            }
-            Action::Park { connection, parked } => {
-                if let Some(slot) = self.own_connection(hosted.app, connection) {
-                    if parked {
-                        self.connections.at(slot).parked = true;
-                    } else {
-                        self.apps.unparked.push(slot);
-                    }
-                }
-            }
-            Action::Timer { timer, delay_ms } => {
-                let (app, generation) = (hosted.app, hosted.generation);
-                let event = TimerEvent::Script { app, generation, timer };
-                hosted.timers.insert(timer, self.timers.insert(self.now, delay_ms, event));
-            }
-            Action::CancelTimer { timer } => {
-                if let Some(timer) = hosted.timers.remove(&timer) {
-                    self.timers.cancel(timer);
-                }
-            }
-            Action::Http { connection, number, act } => {
-                if let Some(slot) = self.own_connection(hosted.app, connection) {
-                    http::on_act(self, &mut hosted.vm, slot, number, &act);
-                }
-            }
-            Action::Route { connection, route } => {
-                if let Some(slot) = self.own_connection(hosted.app, connection) {
-                    proxy::on_route(self, slot, route);
-                }
-            }
-            other => self.report(hosted, other),
-        }
-    }
-
-    /// Actions that are news for the control thread.
-    fn report(&mut self, hosted: &Hosted, action: Action) {
-        let (worker, app, generation) = (self.worker, hosted.app, hosted.generation);
-        match action {
-            Action::Daemon { task, verb, arguments } => self.control.send(FromWorker::Daemon {
-                worker,
-                app,
-                generation,
-                task,
-                verb,
-                arguments,
-            }),
-            Action::Evaluated { request, reply } => {
-                self.control.send(FromWorker::Evaluated { request, reply });
-            }
-            Action::Output { request, frame } => {
-                self.control.send(FromWorker::Output { request, frame });
-            }
-            Action::Log { level, runtime, text } => {
-                let name = runtime.and_then(|id| Some(self.instance(id)?.config().name.clone()));
-                self.log(level, name.as_deref().unwrap_or(&hosted.name), text);
-            }
-            Action::Failed { runtime } => {
-                if let Some(instance) = runtime.and_then(|runtime| self.instance(runtime)) {
-                    StatsCell::add(&instance.cell(worker).script_errors, 1);
-                }
-            }
-            Action::StopEnded { runtime } => {
-                if let Some(&index) = self.index.get(&runtime) {
-                    if let Some(stopping) = &mut self.instance_at(index).stopping {
-                        stopping.handler = false;
-                    }
-                    self.close_members(index, false);
-                    self.check_stopped(index);
-                }
-            }
-            // The others are carried out on this worker.
-            _ => {}
-        }
-    }
-
-    /// The slot of a connection that belongs to a runtime of this app: scripts can't name any other.
-    fn own_connection(&mut self, app: AppId, connection: ConnectionId) -> Option<u32> {
-        let slot = self.connections.slot_of(connection)?;
-        let index = self.connections.at(slot).instance;
-        (self.instance_at(index).app() == Some(app)).then_some(slot)
-    }
-
-    fn send_abroad(
-        &mut self,
-        app: AppId,
-        connection: ConnectionId,
-        bytes: &[u8],
-        kind: Option<Kind>,
-    ) {
-        let Some(inbox) = self.workers.get(usize::from(connection.worker())) else { return };
-        let runtimes = self.instances.iter().flatten().filter(|i| i.app() == Some(app));
-        for instance in runtimes {
-            inbox.send(super::message::ToWorker::Send {
-                request: 0,
-                runtime: instance.placement.id,
-                to: Recipients::One(connection),
-                bytes: bytes.into(),
-                kind,
-            });
-        }
-    }
-
-    /// A connection's handler has ended: what came meanwhile is parsed now.
-    pub fn unpark(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
-        connection.parked = false;
-        if connection.phase != Phase::Open {
-            return;
-        }
-        let has_heard_all = connection.has_heard_all();
-        // A newer generation may have been waiting for it.
-        self.vm_of(slot);
-        let Some(connection) = self.connections.get_mut(slot) else { return };
-        if matches!(connection.role, Role::Server | Role::Client) && !connection.input.is_empty() {
-            server::parse_input(self, slot, 0);
-        }
-        self.resume(slot, Pause::PARKED);
-        if has_heard_all
-            && self.connections.get(slot).is_some_and(|c| !c.parked && !cache::has_unrun(c))
-        {
-            self.half_closed.push(slot);
         }
     }
 }

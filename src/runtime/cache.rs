@@ -26,6 +26,7 @@ use super::local::Local;
 use super::stats::StatsCell;
 
 mod front;
+pub mod hooks;
 mod scripts;
 mod upkeep;
 pub mod waiting;
@@ -79,6 +80,8 @@ pub struct CacheState {
     slow: Vec<u32>,
     /// The numbers of waits whose time is up.
     timed_out: Vec<u64>,
+    /// What its app hears of it, if that is at home here.
+    hooks: hooks::HookState,
     /// When the store was last told the process's figures, in monotonic milliseconds.
     figures_ms: u64,
 }
@@ -94,6 +97,8 @@ pub struct CacheTurn {
     effects: Effects,
     /// Instances whose script isn't at its end.
     scripts: Vec<usize>,
+    /// Instances whose store has something for an app's hooks.
+    hooked: Vec<usize>,
 }
 
 struct HeldBuffer {
@@ -114,14 +119,16 @@ impl Drop for CacheState {
     fn drop(&mut self) {
         if let Some(worker) = self.worker {
             self.store.detach(worker);
+            self.hooks.leave(&self.store, worker);
         }
     }
 }
 
 impl CacheTurn {
-    /// Whether a batch couldn't get its lock and waits for the next turn, or a script wants to go on.
+    /// Whether a batch couldn't get its lock and waits for the next turn, a script wants to go on, or an app is to hear
+    /// something.
     pub fn has_work(&self) -> bool {
-        !self.waiting.is_empty() || !self.scripts.is_empty()
+        !self.waiting.is_empty() || !self.scripts.is_empty() || !self.hooked.is_empty()
     }
 }
 
@@ -183,6 +190,7 @@ pub fn state(placement: &super::Placement) -> Option<Box<CacheState>> {
         timed_out: Vec::new(),
         limits: OutputLimits::default(),
         slow: Vec::new(),
+        hooks: hooks::HookState::default(),
         figures_ms: 0,
     }))
 }

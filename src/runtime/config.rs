@@ -3,6 +3,7 @@
 //! [`fields`] is the one table; parsing, did-you-mean, JSON, the command line's flags and the schema of `check` are
 //! derived from its rows. Must not know: who asks, where it is kept, what runs.
 
+mod behind;
 mod bounds;
 mod commands;
 pub mod fields;
@@ -85,6 +86,7 @@ impl RuntimeConfig {
             access: Access::ReadWrite,
             password: None,
             commands: [].into(),
+            write_behind: super::cache::hooks::WriteBehind::default(),
             maxmemory: 0,
             eviction: Policy::NoEviction,
             limits: super::limiter::Limits::default(),

@@ -564,7 +564,11 @@ impl Local {
     pub fn check_stopped(&mut self, index: usize) {
         let Some(instance) = self.instances[index].as_ref() else { return };
         let Some(stopping) = &instance.stopping else { return };
-        if !instance.members.is_empty() || !instance.listeners.is_empty() || stopping.handler {
+        if !instance.members.is_empty()
+            || !instance.listeners.is_empty()
+            || stopping.handler
+            || stopping.behind
+        {
             return;
         }
         if !cache::all_left(self, index) {

@@ -58,6 +58,10 @@ pub struct Stopping {
     pub requests: Vec<u64>,
     /// `on_stop` still runs.
     pub handler: bool,
+    /// Changes are written behind before that.
+    pub behind: bool,
+    /// Its connections may go on for the drain's time.
+    pub drains: bool,
     /// When to close by force.
     pub timer: Option<TimerId>,
 }

@@ -54,6 +54,8 @@ pub enum TimerEvent {
     DrainEnds { runtime: RuntimeId },
     /// A cache's regular work: expiry, merging, freeing.
     Maintain { runtime: RuntimeId },
+    /// A cache's changes are to be written behind.
+    WriteBehind { runtime: RuntimeId },
     /// A cache's client has waited long enough.
     CacheWait { connection: ConnectionId },
     /// Accepting was paused for want of file descriptors.

@@ -26,7 +26,8 @@ pub enum ToWorker {
     Prepare { request: u64, app: AppId, source: Arc<AppSource> },
     /// Make the prepared generation the running one: `placements` are the runtimes it now serves (new and kept ones; a
     /// kept one has the id it had). Connections stay. Answer [`FromWorker::Committed`].
-    Commit { request: u64, app: AppId, generation: u32, placements: Vec<Placement> },
+    /// `is_home`: of the app's workers this is the one where what happens once per app happens.
+    Commit { request: u64, app: AppId, generation: u32, is_home: bool, placements: Vec<Placement> },
     /// Forget a prepared generation.
     Discard { app: AppId, generation: u32 },
     /// The app ends: its VM is closed after its runtimes' connections are.
@@ -41,6 +42,14 @@ pub enum ToWorker {
     Adopt { runtime: RuntimeId, fd: Fd, peer: SocketAddr, arrival: Arrival },
     /// Other workers' commands have something to tell the clients of a cache here.
     CacheLetters { runtime: RuntimeId },
+    /// A cache has something for the hooks of its app here.
+    CacheHooks { runtime: RuntimeId },
+    /// Caches have come or gone: listeners join them.
+    CachesChanged,
+    /// There are messages for one of a VM's listeners.
+    Heard { app: AppId, generation: u32, listen: u64 },
+    /// The keys that a handler waits for are there, or why they aren't.
+    Landed { app: AppId, generation: u32, task: u64, outcome: Result<(), Vec<u8>> },
     /// Its cache was busy when a connection's turn to join it came: try again.
     Open { connection: ConnectionId },
     /// Close the runtime's connections after at most `drain_ms`, run `on_stop`, answer [`FromWorker::Stopped`].

@@ -12,6 +12,7 @@ pub mod connection;
 pub mod flow;
 pub mod instance;
 pub mod limiter;
+pub mod listening;
 pub mod local;
 pub mod message;
 pub mod opening;
@@ -205,6 +206,8 @@ pub struct RuntimeConfig {
     pub password: Option<String>,
     /// cache: its own commands.
     pub commands: Arc<[crate::store::scripting::commands::CommandSpec]>,
+    /// cache: how changes are written behind, if its app does that.
+    pub write_behind: cache::hooks::WriteBehind,
     /// cache: bytes that it may take; 0: no limit.
     pub maxmemory: u64,
     /// cache: what happens then.

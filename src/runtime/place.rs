@@ -24,6 +24,9 @@ impl Local {
             let same_app = instance.app() == app;
             instance.placement = placement;
             instance.handlers = handlers;
+            if let Some(&index) = self.index.get(&id) {
+                super::cache::hooks::attach(self, index);
+            }
             if !same_app {
                 self.start(id, app, handlers);
             }
@@ -45,6 +48,7 @@ impl Local {
         };
         self.index.insert(id, index);
         super::cache::waiting::attach(self, index);
+        super::cache::hooks::attach(self, index);
         self.start(id, app, handlers);
         match kind {
             RuntimeKind::Client => client::dial(self, index),
@@ -192,8 +196,22 @@ impl Local {
             return;
         }
         self.end_listeners(runtime, None);
-        let app = self.instance_at(index).app();
-        let handler = self.instance_at(index).handlers.has(Handlers::ON_STOP);
+        let behind = super::cache::hooks::write_out(self, index);
+        let instance = self.instance_at(index);
+        let is_proxy = drain_ms > 0 && instance.config().kind == RuntimeKind::Proxy;
+        let (requests, timer) = (vec![request], Some(timer));
+        instance.stopping =
+            Some(Stopping { requests, handler: false, behind, timer, drains: is_proxy });
+        if !behind {
+            self.stop_handlers(index);
+        }
+    }
+
+    /// The second step of a stop: `on_stop`, and where there is none the end of the connections.
+    pub fn stop_handlers(&mut self, index: usize) {
+        let instance = self.instance_at(index);
+        let (runtime, app) = (instance.placement.id, instance.app());
+        let handler = instance.handlers.has(Handlers::ON_STOP);
         let vm = app.and_then(|app| self.apps.serving_vm(app, runtime));
         let handler = match vm {
             Some(vm) if handler => {
@@ -202,10 +220,9 @@ impl Local {
             }
             _ => false,
         };
-        let instance = self.instance_at(index);
-        let waits = drain_ms > 0 && instance.config().kind == RuntimeKind::Proxy;
-        instance.stopping = Some(Stopping { requests: vec![request], handler, timer: Some(timer) });
-        if !handler && !waits {
+        let Some(stopping) = &mut self.instance_at(index).stopping else { return };
+        stopping.handler = handler;
+        if !handler && !stopping.drains {
             self.close_members(index, false);
         }
         self.check_stopped(index);
@@ -215,7 +232,7 @@ impl Local {
     pub fn on_drain_end(&mut self, runtime: RuntimeId) {
         let Some(&index) = self.index.get(&runtime) else { return };
         if let Some(stopping) = &mut self.instance_at(index).stopping {
-            stopping.handler = false;
+            (stopping.handler, stopping.behind) = (false, false);
             stopping.timer = None;
             self.close_members(index, true);
             self.check_stopped(index);

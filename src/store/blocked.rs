@@ -13,7 +13,7 @@ use std::ops::Bound;
 use super::call::{Call, CommandResult};
 use super::clients::Delivery;
 use super::commands::{CommandId, table};
-use super::execute::observe;
+use super::execute::{invoke, observe};
 use super::instance::{Attention, Instance};
 use super::session::State;
 use super::{Args, ArgsBuffer, CommandError, Keyspace, Kind, Reply, Session, Store, meter};
@@ -287,6 +287,37 @@ impl Instance {
     }
 }
 
+impl Instance {
+    /// Makes a client wait with a command until its app has said what it reads: the number of the wait. Nothing if it
+    /// can't wait.
+    pub(super) fn wait_for_app(
+        &mut self,
+        session: &mut Session,
+        (command, args, hash): (CommandId, Args<'_>, u64),
+        timeout_ms: u64,
+    ) -> Option<u64> {
+        let connection = self.clients.of(session)?.connection;
+        let mut kept = ArgsBuffer::default();
+        kept.extend(args.iter());
+        let silent = session.state.has(State::REPLY_OFF) || session.state.has(State::SKIPPING);
+        let wait = Wait {
+            connection,
+            session: session.for_later(),
+            command,
+            args: kept,
+            hash,
+            keys: Vec::new(),
+            kind: None,
+            or_gone: false,
+            too_late: |reply| reply.error(b"TIMEOUT on_miss took too long"),
+            silent,
+            postponed: false,
+        };
+        self.block(session, wait, Some(timeout_ms));
+        session.wait.map(|ticket| ticket.number)
+    }
+}
+
 impl Store {
     /// Serves those that wait for keys that have changed; after each command that changed something.
     #[cold]
@@ -341,6 +372,47 @@ impl Store {
         }
         meter::exclude(meter::allocation_bytes(out.capacity()));
         finish(keyspace, instance, number, |_, reply| *reply = out);
+    }
+
+    /// What a command waited for has been decided elsewhere: it runs, and its client gets the reply.
+    pub(super) fn run_waiting(&mut self, number: u64) {
+        let now_ms = self.now_ms;
+        let Store { keyspace, instance, .. } = self;
+        let Some(wait) = instance.blocked.waits.get_mut(&number) else { return };
+        let mut session = std::mem::replace(&mut wait.session, Session::new(0));
+        let args = std::mem::take(&mut wait.args);
+        let (command, hash, resp3) = (wait.command, wait.hash, session.resp3);
+        session.state.set(State::RETRYING, true);
+        let mut out = Vec::new();
+        let reply = Reply::new(&mut out, resp3);
+        let row = session.row;
+        let call = &mut Call {
+            keyspace,
+            instance,
+            session: &mut session,
+            args: args.args(),
+            hash,
+            now_ms,
+            reply,
+        };
+        if let Err(error) = invoke(call, command) {
+            out.clear();
+            instance.statistics.count_error(error.line());
+            Reply::new(&mut out, resp3).error(error.line());
+        }
+        if let Some(wait) = instance.blocked.waits.get_mut(&number) {
+            wait.session.row = row;
+        }
+        meter::exclude(meter::allocation_bytes(out.capacity()));
+        finish(keyspace, instance, number, |_, reply| *reply = out);
+    }
+
+    /// The same for a command that can't run: its client gets an error.
+    pub(super) fn refuse_waiting(&mut self, number: u64, line: &[u8]) {
+        self.instance.statistics.count_error(line);
+        finish(&mut self.keyspace, &mut self.instance, number, |wait, out| {
+            Reply::new(out, wait.session.resp3).error(line);
+        });
     }
 
     /// A script has ended: its client gets the reply, and those that waited for its end go on.

@@ -8,6 +8,7 @@ use super::blocked::Waited;
 use super::deadlines::{Deadlines, earliest_of};
 use super::entry::{Entry, EntryBox, EntryMut};
 use super::hash::Hash;
+use super::hooks::HookValue;
 use super::keyspace::{Garbage, Statistics};
 use super::list::List;
 use super::random::Random;
@@ -30,11 +31,27 @@ pub struct Database {
     /// The keys that somebody waits for.
     pub(super) waited: Waited,
     /// The keys that have expired, while somebody wants to know; taken after each command.
-    pub(super) lost: Option<Vec<Vec<u8>>>,
+    pub(super) lost: Option<Lost>,
     /// What is noted in entries when they are used.
     pub access: AccessClock,
     /// About what is in `garbage`.
     garbage_bytes: usize,
+}
+
+/// Keys that have expired.
+#[derive(Default)]
+pub(super) struct Lost {
+    /// With what they held, if that is wanted.
+    pub(super) keys: Vec<(Vec<u8>, Option<HookValue>)>,
+    /// It is.
+    pub(super) with_values: bool,
+}
+
+impl Lost {
+    fn note(&mut self, entry: Entry<'_>) {
+        let value = self.with_values.then(|| HookValue::of(entry.value()));
+        self.keys.push((entry.key().to_vec(), value));
+    }
 }
 
 /// What a write does to a key's expiry.
@@ -132,7 +149,7 @@ impl Database {
         let entry = self.table.remove_at(place);
         self.waited.touch(entry.view().key());
         if let Some(lost) = &mut self.lost {
-            lost.push(entry.view().key().to_vec());
+            lost.note(entry.view());
         }
         self.discard(entry);
     }
@@ -449,7 +466,7 @@ impl Database {
             statistics.expired += 1;
             waited.touch(entry.view().key());
             if let Some(lost) = lost {
-                lost.push(entry.view().key().to_vec());
+                lost.note(entry.view());
             }
             deadlines.change(entry.view().key(), earliest_of(entry.view().value()), NEVER);
             if entry.view().is_big() {

@@ -234,14 +234,14 @@ impl Instance {
         if !wanted.has(class) {
             return;
         }
-        let Instance { pubsub, clients, .. } = self;
+        let Instance { pubsub, clients, nudges, .. } = self;
         if wanted.has(Classes::KEYSPACE) {
             let channel = [format!("__keyspace@{database}__:").as_bytes(), key].concat();
-            pubsub.publish(clients, Scope::Channel, &channel, event.as_bytes());
+            pubsub.publish((clients, nudges), Scope::Channel, &channel, event.as_bytes());
         }
         if wanted.has(Classes::KEYEVENT) {
             let channel = format!("__keyevent@{database}__:{event}");
-            pubsub.publish(clients, Scope::Channel, channel.as_bytes(), key);
+            pubsub.publish((clients, nudges), Scope::Channel, channel.as_bytes(), key);
         }
     }
 }

@@ -10,6 +10,7 @@
 
 use super::database::Database;
 use super::entry::Entry;
+use super::hooks::HookValue;
 use super::random::Random;
 use super::{Keyspace, Store};
 use crate::limits::{DATABASES, EVICT_PER_COMMAND};
@@ -177,8 +178,12 @@ impl Store {
         let hash = self.keyspace.hash(&key);
         let place = self.keyspace.database(database);
         place.statistics.evicted += 1;
+        let value = match self.instance.keeps_lost_values() {
+            true => place.table().find(&key, hash).map(|entry| HookValue::of(entry.value())),
+            false => None,
+        };
         place.remove(&key, hash);
-        self.instance.on_evicted(&mut self.keyspace, database, &key, now_ms);
+        self.instance.on_evicted(&mut self.keyspace, database, (&key, value), now_ms);
         true
     }
 }

@@ -12,7 +12,7 @@ use super::commands::pubsub::while_listening;
 use super::commands::{Command, CommandId, Flags, table};
 use super::instance::{Attention, Instance};
 use super::session::State;
-use super::{Args, Reply, Session, Store, meter, monitor, observers};
+use super::{Args, Reply, Session, Store, hooks, meter, monitor, observers};
 use crate::limits::RESP_REQUEST_BYTES_MAX;
 
 /// Argument bytes that the answer to an unknown command repeats.
@@ -128,7 +128,7 @@ impl Store {
             Err(error) => return Err(self.refuse(session, args, error)),
         };
         if !self.instance.attention.is_empty() {
-            match self.before(session, id, now_ms) {
+            match self.before(session, id, (args, hash), now_ms) {
                 Ok(false) => {}
                 Ok(true) => return Ok(()),
                 Err(error) => return Err(self.refuse(session, args, error)),
@@ -159,6 +159,7 @@ impl Store {
         &mut self,
         session: &mut Session,
         id: CommandId,
+        (args, hash): (Args<'_>, u64),
         now_ms: u64,
     ) -> Result<bool, CommandError> {
         let attention = self.instance.attention;
@@ -167,7 +168,14 @@ impl Store {
         {
             return Ok(true);
         }
-        Ok(attention.any(Attention::PAUSED) && self.paused(session, id, now_ms))
+        if attention.any(Attention::PAUSED) && self.paused(session, id, now_ms) {
+            return Ok(true);
+        }
+        Ok(attention.any(Attention::MISSES)
+            && hooks::asks(table().row(id))
+            && !session.state.has(State::TRANSACTION)
+            && (session.row.is_some() || session.state.has(State::ASKS))
+            && self.ask(session, id, args, hash)?)
     }
 
     fn paused(&mut self, session: &mut Session, id: CommandId, now_ms: u64) -> bool {

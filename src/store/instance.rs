@@ -9,6 +9,7 @@ use super::config::Config;
 use super::events::Classes;
 use super::eviction::{Eviction, Policy};
 use super::hasher::Hasher;
+use super::hooks::{HookKind, HookValue, Hooks, Nudge};
 use super::meter::Meter;
 use super::monitor::Monitors;
 use super::observe::Observed;
@@ -68,6 +69,10 @@ pub struct Instance {
     pub process: Process,
     /// Scripts, functions and what runs them.
     pub scripting: Scripting,
+    /// What the cache's app hears of.
+    pub(super) hooks: Hooks,
+    /// What is to be done when the store is released.
+    pub(super) nudges: Vec<Nudge>,
 }
 
 /// CLIENT PAUSE: which commands wait, and until when.
@@ -100,6 +105,8 @@ impl Attention {
     pub const LIMITED: Attention = Attention(1 << 5);
     /// Every command is timed.
     pub const TIMED: Attention = Attention(1 << 6);
+    /// Readers may wait for keys that the app is asked for.
+    pub const MISSES: Attention = Attention(1 << 9);
     /// A script is suspended.
     pub const SCRIPT: Attention = Attention(1 << 8);
 
@@ -181,6 +188,8 @@ impl Instance {
             attention: Attention::default(),
             process: Process::default(),
             scripting: Scripting::new(settings),
+            hooks: Hooks::default(),
+            nudges: Vec::new(),
         }
     }
 
@@ -223,9 +232,10 @@ impl Instance {
         &mut self,
         keyspace: &mut Keyspace,
         database: u8,
-        key: &[u8],
+        (key, value): (&[u8], Option<HookValue>),
         now_ms: u64,
     ) {
+        self.hook_lost(HookKind::Evicted, database, key, value);
         self.watches.on_write(keyspace, &[(database, key.to_vec())], now_ms);
         self.invalidate(key, 0);
         self.notify(Classes::EVICTED, "evicted", database, key);

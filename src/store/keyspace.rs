@@ -3,6 +3,8 @@
 use super::Hasher;
 use super::access::AccessClock;
 use super::database::Database;
+use super::database::Lost;
+use super::hooks::HookValue;
 use super::random::Random;
 use super::table::Table;
 use super::thresholds::{self, Thresholds};
@@ -100,19 +102,19 @@ impl Keyspace {
         self.databases.iter_mut().map(Database::flush).sum()
     }
 
-    /// Whether databases note which keys have expired.
-    pub(super) fn note_lost(&mut self, on: bool) {
+    /// Whether databases note which keys have expired, and with what they held.
+    pub(super) fn note_lost(&mut self, on: bool, with_values: bool) {
         for database in &mut self.databases {
-            database.lost = on.then(Vec::new);
+            database.lost = on.then(|| Lost { keys: Vec::new(), with_values });
         }
     }
 
     /// The keys that have expired since the last time.
-    pub(super) fn take_lost(&mut self) -> Vec<(u8, Vec<u8>)> {
+    pub(super) fn take_lost(&mut self) -> Vec<(u8, Vec<u8>, Option<HookValue>)> {
         let mut all = Vec::new();
         for (index, database) in (0..).zip(&mut self.databases) {
-            let lost = database.lost.iter_mut().flat_map(|lost| lost.drain(..));
-            all.extend(lost.map(|key| (index, key)));
+            let lost = database.lost.iter_mut().flat_map(|lost| lost.keys.drain(..));
+            all.extend(lost.map(|(key, value)| (index, key, value)));
         }
         all
     }

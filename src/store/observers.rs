@@ -7,6 +7,7 @@ use super::call::{Call, CommandResult};
 use super::commands::introspection::keys;
 use super::commands::{Command, Flags};
 use super::events::{self, Change, Classes};
+use super::hooks::{HookKind, Wanted};
 use super::instance::{Attention, Instance};
 use super::session::State;
 use super::transaction::written;
@@ -54,6 +55,8 @@ fn tell_changes(call: &mut Call<'_>, row: &Command, touched: &[Touched]) {
     if row.name.starts_with("flush") || row.name == "swapdb" {
         return call.instance.invalidate_all();
     }
+    let wanted = Wanted::WRITE.with(Wanted::DELETE).with(Wanted::BEHIND);
+    let hooked = call.instance.hooks.wants(wanted) && !call.session.state.has(State::QUIET);
     let mut changes: Vec<(usize, &Touched)> = touched.iter().enumerate().collect();
     if matches!(row.name, "lmove" | "blmove" | "rpoplpush" | "brpoplpush") {
         // Redis tells of the list that got the element first.
@@ -65,8 +68,14 @@ fn tell_changes(call: &mut Call<'_>, row: &Command, touched: &[Touched]) {
         if one.before || after {
             call.instance.invalidate(&one.key, by);
         }
-        for (class, event) in events::of(row, call.args, change) {
+        let events = events::of(row, call.args, change);
+        let is_told = hooked && !events.is_empty();
+        for (class, event) in events {
             call.instance.notify(class, event, one.database, &one.key);
+        }
+        if is_told && (one.before || after) {
+            let place = (one.database, one.key.as_slice());
+            call.instance.hook_changed(call.keyspace, place, (after, row.name), call.now_ms);
         }
     }
 }
@@ -127,16 +136,19 @@ fn exists(keyspace: &mut Keyspace, database: u8, key: &[u8], now_ms: u64) -> boo
 impl Instance {
     /// Tells that keys have expired since the last time.
     pub(super) fn tell_lost(&mut self, keyspace: &mut Keyspace) {
-        for (database, key) in keyspace.take_lost() {
+        for (database, key, value) in keyspace.take_lost() {
             self.invalidate(&key, 0);
             self.notify(Classes::EXPIRED, "expired", database, &key);
+            self.hook_lost(HookKind::Expired, database, &key, value);
         }
     }
 
     /// Decides anew whether commands' keys are of interest to anybody.
     pub(super) fn look_for_observers(&mut self, keyspace: &mut Keyspace) {
-        let wanted = self.config.notify.is_on() || !self.tracking.is_empty();
+        let hooked = self.hooks.looks_at_keys();
+        let wanted = self.config.notify.is_on() || !self.tracking.is_empty() || hooked;
         self.attention.set(Attention::OBSERVED, wanted);
-        keyspace.note_lost(wanted);
+        self.tell_lost(keyspace);
+        keyspace.note_lost(wanted, self.keeps_lost_values());
     }
 }

@@ -7,7 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::clients::{Clients, Delivery};
+use super::feeds::{Feed, Message};
+use super::hooks::Nudge;
 use super::{Reply, glob, meter};
+
+/// Rows from here on are listeners in this process.
+const FIRST_FEED: u32 = 1 << 31;
 
 /// The three kinds of subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +29,10 @@ pub enum Scope {
 #[derive(Default)]
 pub struct PubSub {
     scopes: [Subscriptions; 3],
+    /// Listeners in this process, by row.
+    feeds: BTreeMap<u32, Arc<Feed>>,
+    /// How many there have been.
+    last_feed: u32,
 }
 
 /// Subscriptions of one kind, by name and by client.
@@ -63,6 +72,21 @@ impl PubSub {
         true
     }
 
+    /// Adds a listener in this process; its row.
+    pub fn listen(&mut self, scope: Scope, name: &[u8], feed: Arc<Feed>) -> u32 {
+        self.last_feed = (self.last_feed + 1) % FIRST_FEED;
+        let row = FIRST_FEED + self.last_feed;
+        self.feeds.insert(row, feed);
+        self.subscribe(scope, row, name);
+        row
+    }
+
+    /// Ends one.
+    pub fn unlisten(&mut self, row: u32) {
+        self.feeds.remove(&row);
+        self.forget(row);
+    }
+
     /// Ends all subscriptions of a client.
     pub fn forget(&mut self, row: u32) {
         for scope in [Scope::Channel, Scope::Pattern, Scope::Shard] {
@@ -96,24 +120,49 @@ impl PubSub {
     /// Sends a message to all that listen to its channel; how often it is heard.
     pub fn publish(
         &self,
-        clients: &mut Clients,
+        (clients, nudges): (&mut Clients, &mut Vec<Nudge>),
         scope: Scope,
         channel: &[u8],
         message: &[u8],
     ) -> usize {
+        let mut copy = None;
         let word: &[u8] = if scope == Scope::Shard { b"smessage" } else { b"message" };
         let mut heard = 0;
         if let Some(rows) = self.scopes[scope as usize].rows.get(channel) {
             heard += push(clients, rows, &[word, channel, message]);
+            self.feed(rows, &mut copy, (channel, message), nudges);
         }
         if scope == Scope::Channel {
             for (pattern, rows) in &self.scopes[Scope::Pattern as usize].rows {
                 if glob::matches(pattern, channel) {
                     heard += push(clients, rows, &[b"pmessage", pattern, channel, message]);
+                    self.feed(rows, &mut copy, (channel, message), nudges);
                 }
             }
         }
         heard
+    }
+}
+
+impl PubSub {
+    /// Puts a message into the queues of those listeners that are in this process; they are the last rows.
+    #[inline]
+    fn feed(
+        &self,
+        rows: &BTreeSet<u32>,
+        copy: &mut Option<Arc<Message>>,
+        (channel, text): (&[u8], &[u8]),
+        nudges: &mut Vec<Nudge>,
+    ) {
+        if self.feeds.is_empty() {
+            return;
+        }
+        for feed in rows.range(FIRST_FEED..).filter_map(|row| self.feeds.get(row)) {
+            let message = copy.get_or_insert_with(|| {
+                meter::outside(|| Arc::new(Message { channel: channel.into(), text: text.into() }))
+            });
+            feed.put(message, nudges);
+        }
     }
 }
 
@@ -128,7 +177,7 @@ fn message(words: &[&[u8]], resp3: bool) -> Arc<[u8]> {
 /// Delivers an out-of-band message to clients, each in its protocol version; how many there are.
 fn push(clients: &mut Clients, rows: &BTreeSet<u32>, words: &[&[u8]]) -> usize {
     let mut written: [Option<Arc<[u8]>>; 2] = [None, None];
-    for row in rows {
+    for row in rows.range(..FIRST_FEED) {
         let Some((connection, resp3)) = clients.address(*row) else { continue };
         let bytes = written[usize::from(resp3)]
             .get_or_insert_with(|| meter::outside(|| message(words, resp3)));

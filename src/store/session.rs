@@ -43,7 +43,7 @@ pub struct Session {
 
 /// A set of conditions that the execution of a command asks for with one test.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct State(u16);
+pub struct State(u32);
 
 impl State {
     /// Close the connection when the replies so far are sent (QUIT, CLIENT KILL of oneself).
@@ -89,6 +89,12 @@ impl State {
 
     /// The user may not do everything.
     pub const RESTRICTED: State = State(1 << 14);
+    /// Hooks don't hear of what it writes: it is a hook, or the app's own store.
+    pub const QUIET: State = State(1 << 15);
+    /// In process: a command that reads what is missing may ask the app for it, which answers later.
+    pub const ASKS: State = State(1 << 16);
+    /// Its last command would have had to ask; it wasn't run.
+    pub const MISSED: State = State(1 << 17);
 
     /// Whether nothing is special.
     #[inline]

@@ -91,6 +91,8 @@ pub struct Snapshot {
     pub maxmemory: u64,
     /// What happens then, as Redis calls it.
     pub eviction: &'static str,
+    /// What its app's hooks have had to do; nothing if it has none.
+    pub hooks: Option<super::hooks::Figures>,
 }
 
 impl SharedStore {
@@ -317,6 +319,7 @@ impl Held<'_> {
             instance.tell_lost(keyspace);
         }
         let full = !self.has_room(now_ms);
+        self.end_overdue_flights();
         let more = self.keyspace.idle_step() || steps == EXPIRE_STEPS || full;
         self.instance.statistics.sample(now_ms);
         self.instance.peak_bytes = self.instance.peak_bytes.max(self.instance.used_bytes());
@@ -344,6 +347,7 @@ impl Held<'_> {
             memory_bytes: self.instance.used_bytes(),
             maxmemory: self.instance.config.maxmemory,
             eviction: self.instance.config.policy.name(),
+            hooks: self.instance.hooks.figures(),
         }
     }
 }
@@ -375,8 +379,10 @@ impl Drop for Held<'_> {
         if self.instance.clients.has_letters() && !self.shared.post.is_closed() {
             told = self.shared.post.post(self.instance.clients.take_letters());
         }
+        let nudges = std::mem::take(&mut self.instance.nudges);
         self.store = None;
         mail::nudge(&told);
+        nudges.into_iter().for_each(|nudge| nudge());
         if !garbage.is_empty() {
             let mut shared = self.shared.garbage.lock();
             shared.extend(garbage);

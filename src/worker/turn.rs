@@ -95,6 +95,7 @@ impl Worker {
         self.on_messages();
         self.on_timers();
         cache::run(&mut self.local, &mut *self.driver);
+        cache::hooks::run(&mut self.local);
         self.local.run_apps();
         server::http::go_on(&mut self.local);
         self.local.close_half_closed();
@@ -302,6 +303,7 @@ impl Worker {
             }
             TimerEvent::Flush { connection, left } => local.on_flush_timer(connection, left),
             TimerEvent::DrainEnds { runtime } => local.on_drain_end(runtime),
+            TimerEvent::WriteBehind { runtime } => cache::hooks::on_timer(local, runtime),
             TimerEvent::CacheWait { connection } => cache::waiting::on_timer(local, connection),
             TimerEvent::Maintain { runtime } => cache::maintain(local, runtime),
             TimerEvent::AcceptAgain { runtime } => local.accept_again(runtime),
@@ -339,8 +341,8 @@ fn ended_op(local: &mut Local, token: Token) -> Option<u32> {
 fn on_message(local: &mut Local, message: ToWorker) {
     match message {
         ToWorker::Prepare { request, app, source } => local.prepare_app(request, app, source),
-        ToWorker::Commit { request, app, generation, placements } => {
-            local.commit_app(request, app, generation, placements);
+        ToWorker::Commit { request, app, generation, is_home, placements } => {
+            local.commit_app(request, (app, generation), is_home, placements);
         }
         ToWorker::Discard { app, generation } => local.discard_app(app, generation),
         ToWorker::DropApp { app } => local.drop_app(app),
@@ -348,6 +350,8 @@ fn on_message(local: &mut Local, message: ToWorker) {
             local.place(placement);
             local.control.send(FromWorker::Placed { request });
         }
+        ToWorker::CacheHooks { runtime } => cache::hooks::on_told(local, runtime),
+        ToWorker::CachesChanged => local.join_caches(),
         ToWorker::Listen { runtime, fd } => local.listen(runtime, fd),
         ToWorker::Unlisten { request, runtime } => local.unlisten(request, runtime),
         ToWorker::Adopt { runtime, fd, peer, arrival } => {
@@ -401,6 +405,14 @@ fn on_app_message(local: &mut Local, message: ToWorker) {
         ToWorker::Cancel { request, app } => {
             if let Some(vm) = local.apps.running_vm(app) {
                 vm.cancel(request);
+            }
+        }
+        ToWorker::Heard { app, generation, listen } => {
+            local.on_heard(app, generation, listen, false);
+        }
+        ToWorker::Landed { app, generation, task, outcome } => {
+            if let Some(vm) = local.apps.vm(app, generation) {
+                vm.on_landed(task, &outcome);
             }
         }
         ToWorker::Answer { app, generation, task, reply } => {

@@ -1,9 +1,10 @@
 //! Every example does what its first lines say.
 
 use std::fs;
+use std::io::Write;
 use std::process::Command;
 
-use crate::support::{Daemon, Peer, free_port, has_judge, project, run};
+use crate::support::{Daemon, Peer, Process, free_port, has_judge, project, run, until};
 
 /// Applies an example, its ports moved to free ones.
 fn example(name: &str) -> Daemon {
@@ -27,11 +28,13 @@ fn each_example_has_its_test_and_passes_check() {
         .collect();
     names.sort();
     let tested = [
+        "channels",
         "client",
         "command",
         "commands",
         "echo",
         "example",
+        "hooks",
         "quickstart",
         "rooms",
         "routing",
@@ -46,6 +49,62 @@ fn each_example_has_its_test_and_passes_check() {
         command.arg("check").arg(project(&format!("examples/{name}.lua")));
         run(command, "").ok();
     }
+}
+
+/// A PUBLISH from redis-cli reaches a browser's WebSocket, and the other way round.
+#[test]
+fn channels() {
+    if !["python3", "redis-cli"].iter().all(|judge| has_judge(judge)) {
+        return;
+    }
+    let daemon = example("channels");
+    let cache = daemon.port("db").to_string();
+    let redis_cli = |words: &[&str]| {
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &cache]).args(words);
+        command
+    };
+    let mut command = Command::new("python3");
+    command.arg(project("tests/e2e/websocket.py")).arg(daemon.port("page").to_string());
+    let mut browser = Process::spawn(command);
+    let mut steps = browser.input();
+    steps.write_all(b"[\"open\", \"ada\", \"/\", {}]\n").unwrap();
+    browser.until_printed("ada 101");
+    let mut subscriber = Process::spawn(redis_cli(&["SUBSCRIBE", "said"]));
+    subscriber.until_printed("subscribe");
+    run(redis_cli(&["PUBLISH", "news", "hello, browsers"]), "").ok();
+    run(redis_cli(&["PUBLISH", "alert:fire", "run"]), "").ok();
+    for text in ["ada text hello, browsers", "ada text ALERT:FIRE! run"] {
+        steps.write_all(b"[\"hear\", \"ada\"]\n").unwrap();
+        browser.until_printed(text);
+    }
+    steps.write_all(b"[\"text\", \"ada\", \"from a page\"]\n").unwrap();
+    subscriber.until_printed("from a page");
+    drop(steps);
+    browser.wait().ok();
+}
+
+#[test]
+fn hooks() {
+    if !has_judge("redis-cli") {
+        return;
+    }
+    let mut daemon = example("hooks");
+    let cache = daemon.port("db").to_string();
+    let redis_cli = |words: &[&str]| {
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &cache]).args(words);
+        run(command, "").ok().trim_end().to_owned()
+    };
+    assert_eq!(redis_cli(&["GET", "user:7"]), "ada");
+    assert_eq!(redis_cli(&["TTL", "user:7"]), "600");
+    redis_cli(&["SET", "user:8", "grace"]);
+    redis_cli(&["SET", "user:9", "short", "PX", "1"]);
+    until("the batch", || daemon.cli("table").ok().contains("grace").then_some(()));
+    daemon.until_logged("user:9 has expired, it was short");
+    redis_cli(&["DEL", "user:7"]);
+    daemon.until_logged("user:7 was deleted");
+    assert!(daemon.cli("stats db").ok().contains("misses_asked"));
 }
 
 #[test]

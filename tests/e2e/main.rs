@@ -9,6 +9,7 @@ mod cache_cli;
 mod cli;
 mod console;
 mod examples;
+mod hooks;
 mod http;
 mod limits;
 mod quickstart;

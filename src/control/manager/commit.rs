@@ -91,7 +91,7 @@ impl Manager {
         let present = self.apps.get(&generation.load.app).map(|app| app.workers.as_slice());
         let definitions = generation.definitions.runtimes.iter().zip(&generation.configs);
         let wanted = definitions
-            .filter(|(definition, _)| !definition.handlers.is_empty())
+            .filter(|(definition, _)| Self::lives_with_app(definition.kind, &definition.handlers))
             .map(|(_, config)| self.workers_wanted(config, true))
             .max()
             .unwrap_or(1);
@@ -162,7 +162,9 @@ impl Manager {
             && generation.load.owner.is_none();
         let autostart = generation.load.owner.is_some() || config.autostart.unwrap_or(true);
         let runs = ran || (autostart && !stopped);
-        let handlers = !definition.handlers.is_empty() || generation.load.owner.is_some();
+        let is_script =
+            generation.load.owner.is_some() && config.kind != crate::id::RuntimeKind::Cache;
+        let handlers = Self::lives_with_app(config.kind, &definition.handlers) || is_script;
         let workers = self.workers_for(&config, handlers, Some(&generation.workers));
         let listener =
             if runs { self.new_listener(generation, &config)? } else { NewListener::Same };
@@ -214,12 +216,14 @@ impl Manager {
         }
         let (id, number) = (commit.generation.id, commit.generation.number);
         let workers = commit.generation.workers.clone();
+        let home = workers.first().copied();
         self.ask(
             &workers,
             move |request, worker| ToWorker::Commit {
                 request,
                 app: id,
                 generation: number,
+                is_home: Some(worker) == home,
                 placements: placements.get(&worker).cloned().unwrap_or_default(),
             },
             move |manager, replies| {

@@ -35,6 +35,25 @@ static COUNTERS: &[Counter] = &[
     ("dial_errors", |cell| &cell.dial_errors),
 ];
 
+/// What a cache's hooks have had to do; nothing of a kind that never happened.
+fn add_hooks(stats: &mut Value, hooks: &crate::store::hooks::Figures) {
+    let rows = [
+        ("hooks_queued", hooks.queued),
+        ("hooks_told", hooks.told),
+        ("hooks_dropped", hooks.dropped),
+        ("misses_asked", hooks.asked),
+        ("misses_asking", hooks.asking),
+        ("misses_refused", hooks.refused),
+        ("behind_queued", hooks.behind),
+        ("behind_written", hooks.written),
+        ("behind_retried", hooks.retried),
+        ("behind_lost", hooks.lost),
+    ];
+    for (name, count) in rows.into_iter().filter(|(_, count)| *count > 0) {
+        stats[name] = json!(count);
+    }
+}
+
 impl Manager {
     /// `list {}`
     pub(super) fn verb_list(&self, _: &Arguments) -> Outcome {
@@ -77,6 +96,9 @@ impl Manager {
             }
             stats["commands"] = json!(snapshot.commands);
             stats["errors"] = json!(snapshot.errors);
+            if let Some(hooks) = &snapshot.hooks {
+                add_hooks(&mut stats, hooks);
+            }
         }
         Ok(stats)
     }

@@ -203,6 +203,17 @@ impl Manager {
         }
     }
 
+    /// Whether a runtime with these callbacks lives where its app does. A cache's hooks run at its app's home, whichever
+    /// workers serve the clients.
+    pub(super) fn lives_with_app(kind: RuntimeKind, callbacks: &[String]) -> bool {
+        match kind {
+            RuntimeKind::Cache => {
+                callbacks.iter().any(|name| matches!(name.as_str(), "on_connect" | "on_disconnect"))
+            }
+            _ => !callbacks.is_empty(),
+        }
+    }
+
     /// How many workers shall serve a runtime: a client has one connection; handlers' file-level locals mean what they
     /// look like only on one worker.
     pub(super) fn workers_wanted(&self, config: &RuntimeConfig, handlers: bool) -> usize {

@@ -59,7 +59,7 @@ impl Manager {
         }
         let Some(runtime) = self.runtimes.get(name) else { return };
         let app_workers = runtime.app().and_then(|app| Some(self.apps.get(app)?.workers.clone()));
-        let handlers = !runtime.handlers.is_empty();
+        let handlers = Self::lives_with_app(runtime.config.kind, &runtime.handlers);
         let config = Arc::clone(&runtime.config);
         let workers = self.workers_for(&config, handlers, app_workers.as_deref());
         if let Some(runtime) = self.runtimes.get_mut(name) {
@@ -147,6 +147,9 @@ impl Manager {
         let store = SharedStore::new(&settings);
         self.setup.stores.insert(&config.name, Arc::clone(&store));
         runtime.store = Some(store);
+        for worker in 0..self.worker_count() as u8 {
+            self.tell(worker, ToWorker::CachesChanged);
+        }
     }
 
     /// Gives back what [`Manager::acquire`] took. Nothing may accept any more.

@@ -153,7 +153,7 @@ impl World {
                 let line = format!("prepare {}", source.generation);
                 (line, Some(FromWorker::Prepared { request, result, modules }))
             }
-            ToWorker::Commit { request, app, generation, placements } => {
+            ToWorker::Commit { request, app, generation, placements, .. } => {
                 let text = self.prepared.get(&(worker, app.0, generation));
                 let result = match text.map(|text| text.contains("state!")) {
                     Some(false) => Ok(()),

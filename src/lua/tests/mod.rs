@@ -3,6 +3,7 @@
 mod budget;
 mod caches;
 mod errors;
+mod hooks;
 mod http;
 mod loading;
 mod requests;
@@ -45,6 +46,8 @@ pub struct TestHost {
     /// By the time they are due, in the order they were asked for.
     timers: BTreeMap<(u64, u64), u64>,
     asked: u64,
+    /// The numbers of its listeners.
+    pub listens: Vec<u64>,
     /// What happened, as short lines: `send 1 text`, `park 1`, `log text`, ...
     pub seen: Vec<String>,
 }
@@ -82,7 +85,13 @@ pub fn load_with(
     source: AppSource,
     stores: TestStores,
 ) -> (Result<AppVm, ScriptError>, Vec<PathBuf>) {
-    let host = Host { worker: 0, stores: Rc::new(stores), seed: 1, watch: slot() };
+    let host = Host {
+        worker: 0,
+        stores: Rc::new(stores),
+        seed: 1,
+        watch: slot(),
+        on_landed: Rc::new(|_| Box::new(|_| {})),
+    };
     AppVm::load(Arc::new(source), host, START)
 }
 
@@ -121,7 +130,14 @@ impl TestHost {
     }
 
     pub fn over(vm: AppVm) -> TestHost {
-        TestHost { vm, now: START, timers: BTreeMap::new(), asked: 0, seen: Vec::new() }
+        TestHost {
+            vm,
+            now: START,
+            timers: BTreeMap::new(),
+            asked: 0,
+            listens: Vec::new(),
+            seen: Vec::new(),
+        }
     }
 
     /// Commits all definitions as runtimes 100, 101, ... and starts them.
@@ -210,6 +226,18 @@ impl TestHost {
             }
             Action::Failed { runtime } => format!("failed {:?}", runtime.map(|id| id.0)),
             Action::StopEnded { runtime } => format!("stopped {}", runtime.0),
+            Action::Listen { id, cache, is_pattern, once, name } => {
+                self.listens.push(*id);
+                let name = String::from_utf8_lossy(name);
+                let pattern = if *is_pattern { " pattern" } else { "" };
+                let each = if *once { "" } else { " each" };
+                format!("listen {cache} {name}{pattern}{each}")
+            }
+            Action::Unlisten { id } => {
+                let at = self.listens.iter().position(|known| known == id);
+                format!("unlisten {}", at.expect("it listened"))
+            }
+            Action::Done { what } => format!("done {what:?}"),
         })
     }
 

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{commands, values as v};
+use super::{behind, commands, values as v};
 use crate::id::RuntimeKind::{self, Cache, Client, Proxy, Server};
 use crate::limits::{
     BACKLOG_BYTES_LIMIT, BACKLOG_BYTES_MIN, DETECT_MS_MAX, WEBSOCKET_MESSAGE_BYTES_LIMIT,
@@ -458,6 +458,19 @@ pub static FIELDS: &[Field] = &[
         required: false,
         write: |config, value| commands::read(value).map(|specs| config.commands = specs.into()),
         read: |config| (!config.commands.is_empty()).then(|| commands::write(&config.commands)),
+    },
+    Field {
+        name: "write_behind",
+        aliases: &[],
+        kinds: &[Cache],
+        value: ValueType::Table,
+        default: "none",
+        flag: None,
+        help: "writes changes elsewhere in batches: { every = \"1s\", max = 500, run = function(batch) ... end }",
+        live: true,
+        required: false,
+        write: |config, value| behind::read(value).map(|settings| config.write_behind = settings),
+        read: |config| behind::write(config.write_behind),
     },
     Field {
         name: "password",

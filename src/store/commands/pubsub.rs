@@ -180,7 +180,8 @@ fn spublish(call: &mut Call<'_>) -> CommandResult {
 fn send(call: &mut Call<'_>, scope: Scope) -> CommandResult {
     let instance = &mut *call.instance;
     let (channel, message) = (call.args.at(1), call.args.at(2));
-    let heard = instance.pubsub.publish(&mut instance.clients, scope, channel, message);
+    let to = (&mut instance.clients, &mut instance.nudges);
+    let heard = instance.pubsub.publish(to, scope, channel, message);
     call.reply.integer(heard as i64);
     Ok(())
 }

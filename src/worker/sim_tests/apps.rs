@@ -69,7 +69,7 @@ fn commit(world: &mut World, generation: u32, count: usize) -> u64 {
     let request = world.request();
     let placements: Vec<Placement> =
         world.runtimes[..count].iter().map(|runtime| runtime.placement.clone()).collect();
-    world.tell(0, ToWorker::Commit { request, app: APP, generation, placements });
+    world.tell(0, ToWorker::Commit { request, app: APP, generation, is_home: true, placements });
     request
 }
 
@@ -91,6 +91,28 @@ pub fn load(world: &mut World, text: &str, kinds: &[RuntimeKind], backends: &[Ba
     let request = commit(world, 1, kinds.len());
     world.run("the first commit", |world| world.answers.contains_key(&request));
     (0..kinds.len()).for_each(|index| world.listen(index));
+}
+
+/// Loads a file that defines one cache, which all workers serve; its app is at home on the first one.
+pub fn load_cache(world: &mut World, text: &str, store: Arc<crate::store::SharedStore>) {
+    let request = prepare(world, text, 1);
+    world.run("the load", |world| prepared(world, request).is_some());
+    let definitions = prepared(world, request).flatten().expect("the file is right");
+    let fields = definitions.runtimes[0].fields.clone();
+    let workers = world.worker_count();
+    let mut fields = crate::runtime::RuntimeConfig::parse(RuntimeKind::Cache, "db", &fields)
+        .expect("the fields are right");
+    fields.listen = None;
+    let index = world.add(fields, Vec::new(), Some(store), workers);
+    world.runtimes[index].placement.app = Some((APP, 0));
+    let request = commit(world, 1, 1);
+    world.run("the first commit", |world| world.answers.contains_key(&request));
+    for worker in 1..workers {
+        let request = world.request();
+        let placement = world.runtimes[index].placement.clone();
+        world.tell(worker, ToWorker::Place { request, placement });
+    }
+    world.listen(index);
 }
 
 /// Lines for a client, and what each is answered with, without the generation.

@@ -8,6 +8,7 @@ mod cache;
 mod client;
 mod control;
 mod detect;
+mod hooks;
 mod http;
 mod limits;
 mod proxy;

@@ -33,6 +33,8 @@ pub struct World {
     /// How often each request was answered, and with which count if it has one.
     pub answers: BTreeMap<u64, (usize, u64)>,
     pub runtimes: Vec<Runtime>,
+    /// The caches that scripts find by name.
+    named: Rc<NamedStores>,
     /// Of the runtimes to come.
     pub tls: crate::net::tls::Tls,
     requests: u64,
@@ -62,9 +64,9 @@ impl Runtime {
     }
 }
 
-struct NoStores(StoreMap);
+struct NamedStores(StoreMap);
 
-impl Stores for NoStores {
+impl Stores for NamedStores {
     fn find(&self, name: &str) -> Option<Arc<SharedStore>> {
         self.0.find(name)
     }
@@ -110,7 +112,8 @@ impl World {
         sim.set_faults(faults);
         let inboxes: Arc<[_]> = (0..workers).map(|_| Arc::new(Inbox::default())).collect();
         let control = Arc::new(Inbox::default());
-        let stores: Rc<dyn Stores> = Rc::new(NoStores(StoreMap::default()));
+        let named = Rc::new(NamedStores(StoreMap::default()));
+        let stores: Rc<dyn Stores> = Rc::clone(&named) as _;
         let worker = |index| {
             Some(Worker::new(Parts {
                 index,
@@ -133,10 +136,21 @@ impl World {
             logs: Vec::new(),
             answers: BTreeMap::new(),
             runtimes: Vec::new(),
+            named,
             tls: crate::net::tls::Tls::default(),
             requests: 0,
             turns: 0,
         }
+    }
+
+    /// Scripts find a cache, and what listens joins it.
+    pub fn name_store(&mut self, name: &str, store: Arc<SharedStore>) {
+        self.named.0.insert(name, store);
+        (0..self.workers.len() as u8).for_each(|worker| self.tell(worker, ToWorker::CachesChanged));
+    }
+
+    pub fn worker_count(&self) -> u8 {
+        self.workers.len() as u8
     }
 
     pub fn request(&mut self) -> u64 {
