@@ -4,6 +4,8 @@
 pub const RECEIVE_BUFFER_BYTES: usize = 16 * 1024;
 /// Receive buffers of a worker's pool (a power of two, as the kernel's buffer ring wants).
 pub const RECEIVE_BUFFERS: usize = 1024;
+/// Receive buffers that the kernel has at first, and at least while it needs no more: 1 MB, what a core's cache holds.
+pub const RECEIVE_BUFFERS_START: usize = 64;
 /// With fewer receive buffers than this a worker is no use: it fails instead.
 pub const RECEIVE_BUFFERS_MIN: usize = 4;
 /// Message headers (1 KB each) that a ring keeps for the next gathered sends.
@@ -175,6 +177,8 @@ pub const SCRIPT_ERRORS_REMEMBERED_MAX: usize = 64;
 /// Tables inside tables in what a script hands over as data.
 pub const SCRIPT_DATA_DEPTH_MAX: usize = 64;
 
+const _: () =
+    assert!(RECEIVE_BUFFERS_START.is_power_of_two() && RECEIVE_BUFFERS_START <= RECEIVE_BUFFERS);
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && RECEIVE_BUFFERS <= 1 << 15);
 const _: () = assert!(OUTBOX_LOW_BYTES < OUTBOX_HIGH_BYTES && OUTBOX_HIGH_BYTES < OUTBOX_MAX_BYTES);
 const _: () = assert!(LINE_BYTES_MAX <= INPUT_HIGH_BYTES);

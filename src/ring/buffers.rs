@@ -3,6 +3,10 @@
 //! The kernel owns a buffer from [`BufferPool::recycle`] until a completion names it; then the holder of the
 //! [`Received`] owns it. Which of the two is written down per buffer and asserted, so safe code can't read memory
 //! that the kernel is writing.
+//!
+//! The kernel takes buffers in the order in which they came back, so all that it has are used in turn: with many, each
+//! read lands in memory that no cache holds any more. So it has only as many as lately were needed: twice as many when
+//! they run low, half as many when half of them weren't touched for a while. The rest is withheld.
 
 #![allow(unsafe_code, reason = "memory shared with the kernel")]
 
@@ -14,7 +18,7 @@ use io_uring::IoUring;
 use io_uring::types::BufRingEntry;
 
 use super::Received;
-use crate::limits::{RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS_MIN};
+use crate::limits::{RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS_MIN, RECEIVE_BUFFERS_START};
 
 /// The only buffer group.
 pub(super) const GROUP: u16 = 0;
@@ -28,8 +32,20 @@ pub(super) struct BufferPool {
     tail: u16,
     /// Per buffer: bytes lent to a holder of a [`Received`], 0 while the kernel owns it.
     lent: Vec<u32>,
+    /// Buffers that are with the kernel or withheld.
     free: usize,
+    /// Buffers that aren't lent and that the kernel doesn't have.
+    withheld: Vec<u16>,
+    /// How many buffers aren't to be withheld.
+    wanted: usize,
+    /// The fewest that the kernel had since the count of [`BufferPool::returns`] began.
+    fewest: usize,
+    /// Buffers that came back in this period.
+    returns: usize,
 }
+
+/// Buffers that come back, per wanted one, before it is decided whether fewer will do.
+const PERIOD: usize = 64;
 
 impl BufferPool {
     /// Maps and registers `wanted` buffers, or a half, a quarter ... of them when memory is short.
@@ -55,20 +71,21 @@ impl BufferPool {
             tail: 0,
             lent: vec![0; count],
             free: count,
+            withheld: (0..count as u16).rev().collect(),
+            wanted: 0,
+            fewest: 0,
+            returns: 0,
         };
         let address = pool.entries.start.as_ptr() as u64;
         let submitter = ring.submitter();
         // SAFETY: `entries` is page-aligned, holds `count` entries, and stays mapped until the ring is gone: `Uring`
         // drops its ring first, and leaks the pool if the kernel may still use it.
         unsafe { submitter.register_buf_ring_with_flags(address, count as u16, GROUP, 0) }?;
-        for buffer in 0..count {
-            pool.provide(buffer as u16);
-        }
-        pool.publish();
+        pool.want(count.min(RECEIVE_BUFFERS_START));
         Ok(pool)
     }
 
-    /// How many buffers the kernel may pick from, of how many.
+    /// How many buffers aren't lent, of how many.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.free, self.lent.len())
     }
@@ -84,7 +101,31 @@ impl BufferPool {
         }
         self.lent[usize::from(buffer)] = bytes;
         self.free -= 1;
+        let left = self.free - self.withheld.len();
+        self.fewest = self.fewest.min(left);
+        if left * 4 < self.wanted {
+            self.grow();
+        }
         Some(Received { buffer, start: 0, bytes })
+    }
+
+    /// The kernel has too few buffers.
+    pub(super) fn grow(&mut self) {
+        if self.wanted < self.lent.len() {
+            self.want(self.wanted * 2);
+        }
+    }
+
+    /// From now on `count` buffers are lent or with the kernel; those to spare are withheld when they come back.
+    fn want(&mut self, count: usize) {
+        while self.lent.len() - self.withheld.len() < count
+            && let Some(buffer) = self.withheld.pop()
+        {
+            self.provide(buffer);
+        }
+        self.publish();
+        (self.wanted, self.returns) = (count, 0);
+        self.fewest = self.free - self.withheld.len();
     }
 
     /// What the kernel wrote.
@@ -105,8 +146,18 @@ impl BufferPool {
         let lent = std::mem::take(&mut self.lent[usize::from(received.buffer)]);
         assert!(lent > 0, "a buffer can be recycled once");
         self.free += 1;
+        if self.lent.len() - self.withheld.len() > self.wanted {
+            return self.withheld.push(received.buffer);
+        }
         self.provide(received.buffer);
         self.publish();
+        self.returns += 1;
+        if self.returns >= self.wanted * PERIOD {
+            let floor = self.lent.len().min(RECEIVE_BUFFERS_START);
+            // Half of them must do without growing again at once.
+            let halve = self.fewest * 8 > self.wanted * 5 && self.wanted > floor;
+            self.want(if halve { self.wanted / 2 } else { self.wanted });
+        }
     }
 
     /// Never unmaps the memory: the kernel may still write to it.
@@ -170,5 +221,46 @@ impl Drop for Mapping {
         // SAFETY: exactly what mmap(2) returned, and nobody keeps a pointer: the ring is gone (see `register_exactly`).
         let result = unsafe { libc::munmap(self.start.as_ptr().cast(), self.bytes) };
         debug_assert_eq!(result, 0, "a mapping of ours can be unmapped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel does: it takes the next buffer and says how much it wrote.
+    fn receive(pool: &mut BufferPool, turns: &mut u16) -> Received {
+        let entries = pool.entries.start.cast::<BufRingEntry>();
+        let index = usize::from(*turns) & (pool.lent.len() - 1);
+        *turns = turns.wrapping_add(1);
+        // SAFETY: `index` is below the count of mapped entries.
+        let entry = unsafe { entries.add(index) };
+        // SAFETY: mapped, aligned, and no kernel works on this ring meanwhile.
+        let buffer = unsafe { entry.as_ref() }.bid();
+        pool.take(buffer, 1).expect("a byte was written")
+    }
+
+    #[test]
+    fn the_kernel_has_as_many_buffers_as_are_needed() {
+        let Ok(ring) = IoUring::new(4) else { return };
+        let mut pool = BufferPool::register(&ring, 1024).expect("16 MB of address space");
+        let mut turns = 0;
+        assert_eq!((pool.wanted, pool.counts()), (RECEIVE_BUFFERS_START, (1024, 1024)));
+        // 200 connections at once: more are given before the last one is taken.
+        let held: Vec<Received> = (0..200).map(|_| receive(&mut pool, &mut turns)).collect();
+        assert_eq!((pool.wanted, pool.counts().0), (512, 824));
+        assert_eq!(pool.free - pool.withheld.len(), 312);
+        held.into_iter().for_each(|received| pool.recycle(received));
+        // A few at a time again: half as many by and by, down to those of the start.
+        for _ in 0..PERIOD * 2048 {
+            let received = receive(&mut pool, &mut turns);
+            pool.recycle(received);
+        }
+        assert_eq!((pool.wanted, pool.counts()), (RECEIVE_BUFFERS_START, (1024, 1024)));
+        assert_eq!(pool.withheld.len(), 1024 - RECEIVE_BUFFERS_START);
+        let mut seen: Vec<u16> = (0..1024).map(|_| receive(&mut pool, &mut turns).buffer).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!((seen.len(), pool.counts().0), (1024, 0));
     }
 }

@@ -329,6 +329,9 @@ impl Uring {
             OpKind::Receive => {
                 let buffer = cqueue::buffer_select(entry.flags());
                 let bytes = result.unwrap_or(0);
+                if result == Err(Errno(libc::ENOBUFS)) {
+                    self.lent.buffers.grow();
+                }
                 let received = buffer.and_then(|buffer| self.lent.buffers.take(buffer, bytes));
                 Completion::Received { token, result: result.map(|_| received), more }
             }

@@ -192,7 +192,8 @@ impl Connection {
 /// The connections of a worker by slot.
 pub struct Connections {
     worker: u8,
-    slots: Vec<Slot>,
+    /// In blocks of [`BLOCK`], all but the last full: growing moves none of them and holds no memory twice.
+    blocks: Vec<Vec<Slot>>,
     free: Vec<u32>,
     open: usize,
 }
@@ -204,10 +205,12 @@ struct Slot {
 
 const GENERATION_MAX: u32 = (1 << 24) - 1;
 
+const BLOCK: usize = 64;
+
 impl Connections {
     /// An empty table.
     pub fn new(worker: u8) -> Connections {
-        Connections { worker, slots: Vec::new(), free: Vec::new(), open: 0 }
+        Connections { worker, blocks: Vec::new(), free: Vec::new(), open: 0 }
     }
 
     /// How many there are, closing ones included.
@@ -222,27 +225,44 @@ impl Connections {
 
     /// Takes a slot. Nothing if the worker holds as many as an id can name.
     pub fn insert(&mut self, make: impl FnOnce(ConnectionId) -> Connection) -> Option<u32> {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None if self.slots.len() < limits::CONNECTIONS_PER_WORKER_MAX => {
-                self.slots.push(Slot { generation: 0, connection: None });
-                self.slots.len() as u32 - 1
-            }
-            None => return None,
-        };
-        let place = &mut self.slots[slot as usize];
+        let slot = self.free.pop().or_else(|| self.add_slot())?;
+        let place = self.place_mut(slot)?;
         place.generation += 1;
-        place.connection = Some(make(ConnectionId::new(self.worker, slot, place.generation)));
+        let generation = place.generation;
+        let connection = make(ConnectionId::new(self.worker, slot, generation));
+        self.place_mut(slot)?.connection = Some(connection);
         self.open += 1;
         Some(slot)
     }
 
+    fn add_slot(&mut self) -> Option<u32> {
+        if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
+            if self.blocks.len() * BLOCK >= limits::CONNECTIONS_PER_WORKER_MAX {
+                return None;
+            }
+            self.blocks.push(Vec::with_capacity(BLOCK));
+        }
+        let before = (self.blocks.len() - 1) * BLOCK;
+        let block = self.blocks.last_mut()?;
+        block.push(Slot { generation: 0, connection: None });
+        Some((before + block.len() - 1) as u32)
+    }
+
+    fn place(&self, slot: u32) -> Option<&Slot> {
+        self.blocks.get(slot as usize / BLOCK)?.get(slot as usize % BLOCK)
+    }
+
+    fn place_mut(&mut self, slot: u32) -> Option<&mut Slot> {
+        self.blocks.get_mut(slot as usize / BLOCK)?.get_mut(slot as usize % BLOCK)
+    }
+
     /// Frees a slot; it retires when its generations are used up.
     pub fn remove(&mut self, slot: u32) -> Option<Connection> {
-        let place = self.slots.get_mut(slot as usize)?;
+        let place = self.place_mut(slot)?;
         let connection = place.connection.take()?;
+        let is_worn_out = place.generation >= GENERATION_MAX;
         self.open -= 1;
-        if place.generation < GENERATION_MAX {
+        if !is_worn_out {
             self.free.push(slot);
         }
         Some(connection)
@@ -252,7 +272,7 @@ impl Connections {
     pub fn slot_of(&self, id: ConnectionId) -> Option<u32> {
         let slot = id.slot();
         let here = id.worker() == self.worker
-            && self.slots.get(slot as usize).is_some_and(|place| {
+            && self.place(slot).is_some_and(|place| {
                 place.generation == id.generation() && place.connection.is_some()
             });
         here.then_some(slot)
@@ -260,12 +280,12 @@ impl Connections {
 
     /// The connection in a slot.
     pub fn get(&self, slot: u32) -> Option<&Connection> {
-        self.slots.get(slot as usize)?.connection.as_ref()
+        self.place(slot)?.connection.as_ref()
     }
 
     /// The connection in a slot.
     pub fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
-        self.slots.get_mut(slot as usize)?.connection.as_mut()
+        self.place_mut(slot)?.connection.as_mut()
     }
 
     /// The connection in a slot that is known to be taken.
@@ -275,6 +295,9 @@ impl Connections {
 
     /// All taken slots.
     pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
-        (0u32..).zip(&self.slots).filter(|(_, place)| place.connection.is_some()).map(|(i, _)| i)
+        (0u32..)
+            .zip(self.blocks.iter().flatten())
+            .filter(|(_, place)| place.connection.is_some())
+            .map(|(i, _)| i)
     }
 }

@@ -39,6 +39,8 @@ pub enum Mode {
     In,
     /// Send only: what peers say is read and dropped.
     Out,
+    /// Without a handler each message goes back to whoever sent it.
+    Echo,
 }
 
 /// What a server's clients speak.

@@ -168,6 +168,8 @@ fn on_message(local: &mut Local, slot: u32, index: usize, message: &[u8], kind: 
         if !message.is_empty() || kind.is_some() {
             local.broadcast(index, Recipients::AllBut(id), message, kind);
         }
+    } else if mode == Mode::Echo {
+        local.send_message(slot, message, kind);
     }
 }
 

@@ -153,7 +153,7 @@ fn wrong_fields_say_what_was_expected() {
         (
             Server,
             json!({"mode": "inn"}),
-            "mode: expected inout, in, out, got \"inn\"; did you mean \"in\"?",
+            "mode: expected inout, in, out, echo, got \"inn\"; did you mean \"in\"?",
         ),
         (
             Server,

@@ -14,7 +14,8 @@ use crate::suggest::did_you_mean;
 
 type Read<T> = Result<T, String>;
 
-pub const MODES: &[(&str, Mode)] = &[("inout", Mode::InOut), ("in", Mode::In), ("out", Mode::Out)];
+pub const MODES: &[(&str, Mode)] =
+    &[("inout", Mode::InOut), ("in", Mode::In), ("out", Mode::Out), ("echo", Mode::Echo)];
 
 pub const STRATEGIES: &[(&str, Strategy)] =
     &[("round-robin", Strategy::RoundRobin), ("random", Strategy::Random), ("lua", Strategy::Lua)];

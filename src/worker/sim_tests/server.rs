@@ -203,6 +203,30 @@ fn raw_bytes_go_to_the_others_as_they_come() {
     });
 }
 
+/// `echo` answers each client with its own messages, nobody else's, whatever the network does to them.
+#[test]
+fn echo_gives_back_what_came() {
+    story(114, 0..20, |seed, mut random| {
+        let faults = Faults::lossless(&mut random);
+        let mut world = World::new(seed, random, 2, faults);
+        let runtime = world.place(server(Framing::Lines, Mode::Echo), Vec::new(), None);
+        let mut peers = connect(&mut world, &runtime, 3);
+        for (index, peer) in peers.iter_mut().enumerate() {
+            peer.to_send = (0..50).flat_map(|n| format!("{index}: {n}\n").into_bytes()).collect();
+        }
+        let expected: Vec<Vec<u8>> = peers.iter().map(|peer| peer.to_send.clone()).collect();
+        world.run("the echoes", |world| {
+            for peer in &mut peers {
+                peer.push(&world.sim, &mut world.random);
+                peer.pull(&world.sim);
+            }
+            peers.iter().zip(&expected).all(|(peer, lines)| peer.received.len() >= lines.len())
+        });
+        assert!(peers.iter().zip(&expected).all(|(peer, lines)| peer.received == *lines));
+        world.finish()
+    });
+}
+
 /// `in` hears and says nothing by itself, `out` doesn't hear; both send what they are told to send.
 #[test]
 fn modes_bound_who_speaks() {

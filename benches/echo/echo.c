@@ -1,7 +1,8 @@
-// echo: a minimal WebSocket echo server, one thread, epoll: the bar that this bench holds Socketley to.
+// echo: a minimal echo server, one thread, epoll: the bar that this bench holds Socketley to.
 //
 // build:  cc -O2 -o echo echo.c
-// usage:  echo PORT             echoes each frame, unmasked; loopback only
+// usage:  echo PORT             echoes each WebSocket frame, unmasked; loopback only
+//         echo PORT lines       sends back what it reads
 //         echo PORT broadcast   sends each frame to every other connection, one writev a connection and read
 //
 // It does what an echo can't do without, and nothing else: the handshake (no check but the key), whole unfragmented
@@ -29,7 +30,7 @@ typedef struct {
 } Peer;
 
 static Peer peers[FDS];
-static int top, ep, everyone;
+static int top, ep, everyone, plain;
 
 static uint32_t rol(uint32_t v, int n) { return v << n | v >> (32 - n); }
 
@@ -151,6 +152,7 @@ static void readable(int fd) {
   if (n < 0 && errno == EAGAIN) return;
   if (n <= 0) return drop(fd);
   len += n;
+  if (plain) return (void)put(fd, buffer, len);
   buffer[len] = 0;
   if (!p->upgraded && (used = upgrade(fd, buffer, len)) < 0) return;
   if (p->upgraded) {
@@ -180,8 +182,9 @@ static void writable(int fd) {
 }
 
 int main(int argc, char **argv) {
-  if (argc < 2) return fprintf(stderr, "usage: echo PORT [broadcast]\n"), 2;
-  everyone = argc > 2;
+  if (argc < 2) return fprintf(stderr, "usage: echo PORT [lines|broadcast]\n"), 2;
+  everyone = argc > 2 && argv[2][0] == 'b';
+  plain = argc > 2 && argv[2][0] == 'l';
   struct rlimit most = {FDS, FDS};
   setrlimit(RLIMIT_NOFILE, &most);
   int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), yes = 1;
