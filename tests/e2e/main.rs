@@ -5,6 +5,7 @@
 
 mod support;
 
+mod browser;
 mod cache_cli;
 mod cli;
 mod console;
