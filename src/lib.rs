@@ -26,7 +26,7 @@
 //! | [`id`], [`log`], [`error`], [`limits`], [`suggest`] | names, log lines, errors for people, every bound | anything else |
 //! | [`proto`] | protocols as bytes and values: RESP, HTTP/1, WebSocket, framing, control frames | sockets, clocks, stores |
 //! | [`ring`] | the kernel door: [`ring::Driver`], io_uring, the simulated network, timers, clocks | protocols, runtimes |
-//! | [`store`] | the keyspace and its commands; [`store::batch`] is the hot path | sockets, clocks, Lua |
+//! | [`store`] | the keyspace and its commands; [`store::batch`] is the hot path, [`store::feed`] what they changed | sockets, clocks, Lua |
 //! | [`persist`] | what is on disk, as bytes: whole RDB files | files, clocks |
 //! | [`net`] | outboxes, listening and dialling, TLS | protocols, runtimes |
 //! | [`lua`] | app VMs: events in, actions out | sockets, workers, the control thread |

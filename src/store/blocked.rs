@@ -331,6 +331,13 @@ impl Store {
         }
     }
 
+    /// The same if anybody waits.
+    pub(super) fn serve_waiting(&mut self) {
+        if self.instance.attention.any(Attention::BLOCKED) {
+            self.serve();
+        }
+    }
+
     /// Runs a waiting command again if the key may be what it waits for.
     fn retry(&mut self, number: u64, database: u8, key: &[u8]) {
         let now_ms = self.now_ms;

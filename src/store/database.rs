@@ -30,7 +30,7 @@ pub struct Database {
     pub(super) deadlines: Deadlines,
     /// The keys that somebody waits for.
     pub(super) waited: Waited,
-    /// The keys that have expired, while somebody wants to know; taken after each command.
+    /// What has gone because its time had come, while somebody wants to know; taken after each command.
     pub(super) lost: Option<Lost>,
     /// What is noted in entries when they are used.
     pub access: AccessClock,
@@ -38,19 +38,26 @@ pub struct Database {
     garbage_bytes: usize,
 }
 
-/// Keys that have expired.
+/// What has gone because its time had come.
 #[derive(Default)]
 pub(super) struct Lost {
-    /// With what they held, if that is wanted.
-    pub(super) keys: Vec<(Vec<u8>, Option<HookValue>)>,
-    /// It is.
+    pub(super) list: Vec<Gone>,
+    /// Keys with what they held.
     pub(super) with_values: bool,
+}
+
+/// A key or member that has gone.
+pub(super) enum Gone {
+    /// With what it held, if that is wanted.
+    Key(Vec<u8>, Option<HookValue>),
+    /// The type of the collection, its key, the member.
+    Member(Kind, Vec<u8>, Vec<u8>),
 }
 
 impl Lost {
     fn note(&mut self, entry: Entry<'_>) {
         let value = self.with_values.then(|| HookValue::of(entry.value()));
-        self.keys.push((entry.key().to_vec(), value));
+        self.list.push(Gone::Key(entry.key().to_vec(), value));
     }
 }
 

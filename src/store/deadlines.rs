@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 
 use super::CommandError;
-use super::database::Database;
+use super::database::{Database, Gone};
 use super::small::NEVER;
 use super::table::Place;
-use super::value::{ValueMut, ValueRef};
+use super::value::{Kind, ValueMut, ValueRef};
 
 /// Keys by when their first member may end.
 #[derive(Debug, Default)]
@@ -92,10 +92,20 @@ impl Database {
         if before_ms > now_ms {
             return;
         }
+        let (key, kind) = match self.lost {
+            Some(_) => (self.table.entry(place).key().to_vec(), self.table.entry(place).kind()),
+            None => (Vec::new(), Kind::String),
+        };
+        let lost = &mut self.lost;
+        let mut gone = |member: &[u8]| {
+            if let Some(lost) = lost {
+                lost.list.push(Gone::Member(kind, key.clone(), member.to_vec()));
+            }
+        };
         let (count, _more) = match self.table.entry_mut(place).into_value() {
-            ValueMut::Set(set) => set.take_due(now_ms, budget),
-            ValueMut::Hash(hash) => hash.take_due(now_ms, budget),
-            ValueMut::SortedSet(set) => set.take_due(now_ms, budget),
+            ValueMut::Set(set) => set.take_due(now_ms, budget, &mut gone),
+            ValueMut::Hash(hash) => hash.take_due(now_ms, budget, &mut gone),
+            ValueMut::SortedSet(set) => set.take_due(now_ms, budget, &mut gone),
             ValueMut::Other | ValueMut::List(_) | ValueMut::Stream(_) => (0, false),
         };
         self.statistics.expired_members += count as u64;

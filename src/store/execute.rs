@@ -12,7 +12,7 @@ use super::commands::pubsub::while_listening;
 use super::commands::{Command, CommandId, Flags, table};
 use super::instance::{Attention, Instance};
 use super::session::State;
-use super::{Args, Reply, Session, Store, hooks, meter, monitor, observers};
+use super::{Args, Reply, Session, Store, feed, hooks, meter, monitor, observers};
 use crate::limits::RESP_REQUEST_BYTES_MAX;
 
 /// Argument bytes that the answer to an unknown command repeats.
@@ -390,8 +390,16 @@ pub(super) fn invoke(call: &mut Call<'_>, id: CommandId) -> CommandResult {
     result
 }
 
-/// Runs a command and tells those who look at keys what it wrote.
+/// Runs a command and tells everybody what it did.
 pub(super) fn observe(call: &mut Call<'_>, row: &Command) -> CommandResult {
+    if call.instance.attention.any(Attention::FED) {
+        return feed::run(call, row, look);
+    }
+    look(call, row)
+}
+
+/// Runs a command and tells those who look at keys what it wrote.
+fn look(call: &mut Call<'_>, row: &Command) -> CommandResult {
     if call.instance.attention.any(Attention::OBSERVED) {
         return observers::observe(call, row);
     }

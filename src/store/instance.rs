@@ -8,6 +8,7 @@ use super::clients::Clients;
 use super::config::Config;
 use super::events::Classes;
 use super::eviction::{Eviction, Policy};
+use super::feed::Feed;
 use super::hasher::Hasher;
 use super::hooks::{HookKind, HookValue, Hooks, Nudge};
 use super::meter::Meter;
@@ -59,6 +60,8 @@ pub struct Instance {
     pub pubsub: PubSub,
     /// Who caches keys.
     pub tracking: Tracking,
+    /// All changes as commands, while somebody wants to know.
+    pub feed: Feed,
     /// Who sees all commands.
     pub(super) monitors: Monitors,
     /// CLIENT PAUSE.
@@ -107,6 +110,8 @@ impl Attention {
     pub const TIMED: Attention = Attention(1 << 6);
     /// Readers may wait for keys that the app is asked for.
     pub const MISSES: Attention = Attention(1 << 9);
+    /// Somebody wants to know all changes.
+    pub const FED: Attention = Attention(1 << 10);
     /// A script is suspended.
     pub const SCRIPT: Attention = Attention(1 << 8);
 
@@ -183,6 +188,7 @@ impl Instance {
             blocked: Blocked::default(),
             pubsub: PubSub::default(),
             tracking: Tracking::default(),
+            feed: Feed::default(),
             monitors: Monitors::default(),
             pause: Pause::default(),
             attention: Attention::default(),
@@ -235,6 +241,7 @@ impl Instance {
         (key, value): (&[u8], Option<HookValue>),
         now_ms: u64,
     ) {
+        self.feed.key_gone(database, key);
         self.hook_lost(HookKind::Evicted, database, key, value);
         self.watches.on_write(keyspace, &[(database, key.to_vec())], now_ms);
         self.invalidate(key, 0);

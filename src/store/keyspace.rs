@@ -2,9 +2,7 @@
 
 use super::Hasher;
 use super::access::AccessClock;
-use super::database::Database;
-use super::database::Lost;
-use super::hooks::HookValue;
+use super::database::{Database, Gone, Lost};
 use super::random::Random;
 use super::table::Table;
 use super::thresholds::{self, Thresholds};
@@ -102,19 +100,26 @@ impl Keyspace {
         self.databases.iter_mut().map(Database::flush).sum()
     }
 
-    /// Whether databases note which keys have expired, and with what they held.
+    /// Whether databases note what has expired, and keys with what they held.
     pub(super) fn note_lost(&mut self, on: bool, with_values: bool) {
         for database in &mut self.databases {
-            database.lost = on.then(|| Lost { keys: Vec::new(), with_values });
+            database.lost = on.then(|| Lost { list: Vec::new(), with_values });
         }
     }
 
-    /// The keys that have expired since the last time.
-    pub(super) fn take_lost(&mut self) -> Vec<(u8, Vec<u8>, Option<HookValue>)> {
+    /// Whether something in that database has expired since the last time.
+    #[inline]
+    pub(super) fn has_lost(&self, database: u8) -> bool {
+        let lost = &self.databases[usize::from(database)].lost;
+        lost.as_ref().is_some_and(|lost| !lost.list.is_empty())
+    }
+
+    /// What has expired since the last time.
+    pub(super) fn take_lost(&mut self) -> Vec<(u8, Gone)> {
         let mut all = Vec::new();
         for (index, database) in (0..).zip(&mut self.databases) {
-            let lost = database.lost.iter_mut().flat_map(|lost| lost.keys.drain(..));
-            all.extend(lost.map(|(key, value)| (index, key, value)));
+            let lost = database.lost.iter_mut().flat_map(|lost| lost.list.drain(..));
+            all.extend(lost.map(|gone| (index, gone)));
         }
         all
     }

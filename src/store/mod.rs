@@ -24,6 +24,7 @@ mod events;
 pub mod eviction;
 mod execute;
 mod expiry;
+pub mod feed;
 pub mod feeds;
 pub mod geohash;
 pub mod glob;
@@ -46,6 +47,7 @@ pub mod packed;
 pub mod pubsub;
 pub mod random;
 pub mod rdb;
+pub mod replay;
 pub mod reply;
 pub mod scripting;
 mod segment;
@@ -76,7 +78,10 @@ pub use session::Session;
 pub use shared::SharedStore;
 pub use value::{Kind, Text, Value};
 
+use std::sync::Arc;
+
 use commands::Table;
+use feed::Subscription;
 use instance::Instance;
 use meter::Meter;
 
@@ -111,6 +116,24 @@ impl Store {
         store.instance.apply_config(&mut store.keyspace);
         store.instance.overhead_bytes = store.instance.meter.bytes();
         store
+    }
+
+    /// From now on somebody wants to know all changes: [`feed`]. `bytes_max` bounds what may wait for them; `nudge` is
+    /// called when something does, without the store.
+    pub fn subscribe(
+        &mut self,
+        bytes_max: usize,
+        nudge: Box<dyn Fn() + Send + Sync>,
+    ) -> Arc<Subscription> {
+        let subscription = self.instance.feed.subscribe(bytes_max, nudge);
+        self.instance.look_for_observers(&mut self.keyspace);
+        subscription
+    }
+
+    /// Somebody doesn't want to know any more.
+    pub fn unsubscribe(&mut self, subscription: &Arc<Subscription>) {
+        self.instance.feed.unsubscribe(subscription);
+        self.instance.look_for_observers(&mut self.keyspace);
     }
 
     /// The store's time when a caller's clock says `now_ms`: it never runs backwards.

@@ -6,6 +6,7 @@
 use super::call::{Call, CommandResult};
 use super::commands::introspection::keys;
 use super::commands::{Command, Flags};
+use super::database::Gone;
 use super::events::{self, Change, Classes};
 use super::hooks::{HookKind, Wanted};
 use super::instance::{Attention, Instance};
@@ -134,12 +135,15 @@ fn exists(keyspace: &mut Keyspace, database: u8, key: &[u8], now_ms: u64) -> boo
 }
 
 impl Instance {
-    /// Tells that keys have expired since the last time.
+    /// Tells what has expired since the last time.
     pub(super) fn tell_lost(&mut self, keyspace: &mut Keyspace) {
-        for (database, key, value) in keyspace.take_lost() {
-            self.invalidate(&key, 0);
-            self.notify(Classes::EXPIRED, "expired", database, &key);
-            self.hook_lost(HookKind::Expired, database, &key, value);
+        for (database, gone) in keyspace.take_lost() {
+            self.feed.lost(database, &gone);
+            if let Gone::Key(key, value) = gone {
+                self.invalidate(&key, 0);
+                self.notify(Classes::EXPIRED, "expired", database, &key);
+                self.hook_lost(HookKind::Expired, database, &key, value);
+            }
         }
     }
 
@@ -148,7 +152,8 @@ impl Instance {
         let hooked = self.hooks.looks_at_keys();
         let wanted = self.config.notify.is_on() || !self.tracking.is_empty() || hooked;
         self.attention.set(Attention::OBSERVED, wanted);
+        self.attention.set(Attention::FED, self.feed.is_on());
         self.tell_lost(keyspace);
-        keyspace.note_lost(wanted, self.keeps_lost_values());
+        keyspace.note_lost(wanted || self.feed.is_on(), self.keeps_lost_values());
     }
 }

@@ -175,6 +175,11 @@ impl<'a> Reply<'a> {
         self.out.len()
     }
 
+    /// What was written after `mark`.
+    pub fn written_since(&self, mark: usize) -> &[u8] {
+        &self.out[mark..]
+    }
+
     /// Forgets all that was written after `mark`.
     pub fn rewind(&mut self, mark: usize) {
         self.out.truncate(mark);

@@ -138,13 +138,18 @@ impl Set {
     }
 
     /// Removes members that have ended, looking at about `budget` of them; how many, and whether there may be more.
-    pub fn take_due(&mut self, now_ms: u64, budget: usize) -> (usize, bool) {
+    pub fn take_due(
+        &mut self,
+        now_ms: u64,
+        budget: usize,
+        gone: &mut dyn FnMut(&[u8]),
+    ) -> (usize, bool) {
         match &mut self.form {
             Form::Integers(_) => (0, false),
-            Form::Packed(packed) => (packed.take_due(now_ms, 1), false),
+            Form::Packed(packed) => (packed.take_due(now_ms, 1, gone), false),
             Form::Table(table) => {
                 let before = table.len();
-                let more = table.take_expired(now_ms, budget, drop);
+                let more = table.take_expired(now_ms, budget, |entry| gone(entry.view().key()));
                 (before - table.len(), more)
             }
         }

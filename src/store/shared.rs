@@ -15,6 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::clients::{Client, Delivery};
 use super::commands::table;
 use super::eviction::Policy;
+use super::feed::{self, Subscription};
 use super::keyspace::{self, Garbage};
 use super::mail::{self, Mailbox, PostOffice};
 use super::statistics::Process;
@@ -238,6 +239,21 @@ impl SharedStore {
         instance.apply_config(keyspace);
     }
 
+    /// From now on somebody wants to know all changes: [`feed`].
+    pub fn subscribe(
+        &self,
+        bytes_max: usize,
+        nudge: Box<dyn Fn() + Send + Sync>,
+        now_ms: u64,
+    ) -> Arc<Subscription> {
+        self.lock(now_ms).subscribe(bytes_max, nudge)
+    }
+
+    /// Somebody doesn't want to know any more.
+    pub fn unsubscribe(&self, subscription: &Arc<Subscription>, now_ms: u64) {
+        self.lock(now_ms).unsubscribe(subscription);
+    }
+
     /// The figures of now.
     pub fn snapshot(&self, now_ms: u64) -> Snapshot {
         self.lock(now_ms).snapshot()
@@ -373,6 +389,11 @@ impl Drop for Held<'_> {
             std::process::abort();
         }
         let garbage_bytes = self.keyspace.garbage_bytes() as u64;
+        if self.instance.feed.is_on() {
+            let Store { keyspace, instance, .. } = &mut **self;
+            instance.tell_lost(keyspace);
+        }
+        let fed = self.instance.feed.seal();
         self.instance.meter.settle();
         let garbage = self.keyspace.take_garbage();
         let mut told = Vec::new();
@@ -383,6 +404,7 @@ impl Drop for Held<'_> {
         self.store = None;
         mail::nudge(&told);
         nudges.into_iter().for_each(|nudge| nudge());
+        feed::nudge(&fed);
         if !garbage.is_empty() {
             let mut shared = self.shared.garbage.lock();
             shared.extend(garbage);

@@ -132,14 +132,15 @@ impl Small {
         }
     }
 
-    /// Removes the members that have ended at `now_ms`, each with what follows it in its stride; how many.
-    pub fn take_due(&mut self, now_ms: u64, stride: usize) -> usize {
+    /// Removes the members that have ended at `now_ms`, each with what follows it in its stride, and tells which; how many.
+    pub fn take_due(&mut self, now_ms: u64, stride: usize, gone: &mut dyn FnMut(&[u8])) -> usize {
         let due: Vec<Vec<u8>> = self
             .deadlines()
             .filter(|(_, at_ms)| *at_ms <= now_ms)
             .map(|(member, _)| member.to_vec())
             .collect();
         for member in &due {
+            gone(member);
             if let Some(at) = self.find(Element::of(member), stride) {
                 self.remove(at, stride);
             }

@@ -362,6 +362,18 @@ impl Generator {
         words
     }
 
+    /// A command from another template.
+    pub fn fill(&mut self, template: &str) -> Vec<Vec<u8>> {
+        let mut words = Vec::new();
+        self.expand(template.as_bytes(), &mut words);
+        words
+    }
+
+    /// A number below a bound.
+    pub fn chance(&mut self, bound: usize) -> usize {
+        self.below(bound)
+    }
+
     fn below(&mut self, bound: usize) -> usize {
         self.state =
             self.state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);

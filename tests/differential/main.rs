@@ -7,6 +7,7 @@ mod compare;
 mod generate;
 mod judge;
 mod payloads;
+mod propagation;
 
 use generate::Generator;
 use judge::{Judge, Ours};

@@ -1,14 +1,15 @@
 //! XCLAIM and XAUTOCLAIM: entries that a consumer didn't acknowledge go to another one.
 
-use super::collection::{REMOVE_FAST, found, integer, is};
+use super::collection::{REMOVE_FAST, integer, is};
 use super::stream::{id, id_bulk, low_end, show, stream};
 use super::stream_group::no_group;
 use super::{Call, Command, CommandResult, Keys};
 use crate::store::Args;
 use crate::store::Reply;
 use crate::store::call::CommandError;
-use crate::store::database::Database;
 use crate::store::execute::until_nul;
+use crate::store::feed::{Feed, GroupAt};
+use crate::store::replay::REPLAY_MS;
 use crate::store::stream::{Stream, StreamId};
 
 /// Pending entries that XAUTOCLAIM looks at for each that it may answer with.
@@ -77,7 +78,8 @@ impl Claim {
             }
         }
         claim.deliveries = claim.deliveries.filter(|count| *count >= 0);
-        claim.delivered_ms = claim.delivered_ms.filter(|at| (0..=now_ms).contains(at));
+        let may_be = |at: &i64| (0..=now_ms).contains(at) || now_ms == REPLAY_MS as i64;
+        claim.delivered_ms = claim.delivered_ms.filter(may_be);
         Ok(claim)
     }
 }
@@ -87,21 +89,38 @@ fn number(text: &[u8], what: &str) -> Result<i64, CommandError> {
         .map_err(|_| CommandError::Owned(format!("ERR Invalid {what} for XCLAIM").into_bytes()))
 }
 
+/// The stream at the first key, with what besides it a claim needs.
+fn stream_at<'c, 'r>(
+    call: &'c mut Call<'r>,
+) -> Result<(Option<&'c mut Stream>, &'c mut Feed, &'c mut Reply<'r>), CommandError> {
+    let Call { keyspace, instance, session, args, hash, now_ms, reply } = call;
+    instance.feed.says_itself();
+    let database = keyspace.database(session.database);
+    Ok((database.stream(args.at(1), *hash, *now_ms)?, &mut instance.feed, reply))
+}
+
 fn xclaim(call: &mut Call<'_>) -> CommandResult {
-    let now_ms = call.now_ms;
-    let (stream, args, reply) = found(call, Database::stream)?;
+    let (now_ms, args, database) = (call.now_ms, call.args, call.session.database);
+    let (stream, feed, reply) = stream_at(call)?;
     let (name, consumer) = (args.at(2), args.at(3));
     let stream = stream.filter(|stream| stream.groups.contains_key(name));
     let stream = stream.ok_or_else(|| no_group(args.at(1), name, ""))?;
     let claim = Claim::parse(args, now_ms as i64)?;
     let Some(group) = stream.groups.get_mut(name) else { return Ok(()) };
+    let at = GroupAt { database, key: args.at(1), group: name };
     let moves = claim.last_id > group.last_id;
     group.last_id = group.last_id.max(claim.last_id);
+    if moves {
+        feed.group_moved(at, group);
+    }
     let created = group.seen(consumer, now_ms);
+    if created {
+        feed.consumer_made(at, consumer);
+    }
     let mark = reply.mark();
     let (mut claimed, mut removed) = (0, 0);
     for id in &claim.ids {
-        match take(stream, name, consumer, *id, &claim, now_ms) {
+        match take(stream, (feed, at), consumer, *id, &claim, now_ms) {
             Taken::Claimed => {
                 answer(reply, stream, *id, claim.only_ids);
                 claimed += 1;
@@ -124,16 +143,20 @@ enum Taken {
 
 fn take(
     stream: &mut Stream,
-    name: &[u8],
+    (feed, at): (&mut Feed, GroupAt<'_>),
     consumer: &[u8],
     id: StreamId,
     claim: &Claim,
     now_ms: u64,
 ) -> Taken {
     let exists = stream.entry(id).is_some();
-    let Some(group) = stream.groups.get_mut(name) else { return Taken::Not };
+    let Some(group) = stream.groups.get_mut(at.group) else { return Taken::Not };
     if !exists {
-        return if group.acknowledge(id) { Taken::Gone } else { Taken::Not };
+        if !group.acknowledge(id) {
+            return Taken::Not;
+        }
+        feed.entry_gone(at, id);
+        return Taken::Gone;
     }
     let now_ms = now_ms as i64;
     // One made by force counts as delivered once.
@@ -150,8 +173,12 @@ fn take(
     };
     let more = i64::from(!claim.only_ids);
     let deliveries = claim.deliveries.unwrap_or(before.wrapping_add(more));
-    group.assign(id, consumer, claim.delivered_ms.unwrap_or(now_ms), deliveries);
-    group.active(consumer, now_ms as u64);
+    let delivered_ms = claim.delivered_ms.unwrap_or(now_ms);
+    group.assign(id, consumer, delivered_ms, deliveries);
+    // A replay has no clock of its own.
+    let active_ms = if now_ms == REPLAY_MS as i64 { delivered_ms } else { now_ms };
+    group.active(consumer, active_ms as u64);
+    feed.entry_given(at, consumer, id, group);
     Taken::Claimed
 }
 
@@ -169,11 +196,12 @@ fn xautoclaim(call: &mut Call<'_>) -> CommandResult {
         .max(0);
     let mut from = low_end(args.at(5))?;
     let (mut count, only_ids) = auto_options(args)?;
-    let now_ms = call.now_ms;
-    let (stream, args, reply) = found(call, Database::stream)?;
+    let (now_ms, database) = (call.now_ms, call.session.database);
+    let (stream, feed, reply) = stream_at(call)?;
     let (name, consumer) = (args.at(2), args.at(3));
     let stream = stream.filter(|stream| stream.groups.contains_key(name));
     let stream = stream.ok_or_else(|| no_group(args.at(1), name, ""))?;
+    let at = GroupAt { database, key: args.at(1), group: name };
     let claim = Claim {
         ids: Vec::new(),
         least_idle_ms,
@@ -184,6 +212,9 @@ fn xautoclaim(call: &mut Call<'_>) -> CommandResult {
         last_id: StreamId::MIN,
     };
     let created = stream.groups.get_mut(name).is_some_and(|group| group.seen(consumer, now_ms));
+    if created {
+        feed.consumer_made(at, consumer);
+    }
     let mark = reply.mark();
     let (mut claimed, mut gone) = (0, Vec::new());
     let mut attempts = count * ATTEMPTS_PER_ENTRY;
@@ -191,7 +222,7 @@ fn xautoclaim(call: &mut Call<'_>) -> CommandResult {
     while let Some(id) = next.filter(|_| attempts > 0 && count > 0) {
         attempts -= 1;
         from = id;
-        match take(stream, name, consumer, id, &claim, now_ms) {
+        match take(stream, (feed, at), consumer, id, &claim, now_ms) {
             Taken::Claimed => {
                 answer(reply, stream, id, only_ids);
                 claimed += 1;

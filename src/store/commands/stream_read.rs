@@ -7,6 +7,7 @@ use super::stream_group::no_group;
 use super::{Call, Command, CommandResult, Flags, Keys};
 use crate::store::blocked::Waiting;
 use crate::store::call::CommandError;
+use crate::store::feed::{Feed, GroupAt};
 use crate::store::stream::{Stream, StreamId};
 use crate::store::{Args, ArgsBuffer, Kind, Reply};
 
@@ -232,11 +233,16 @@ fn group_start(text: &[u8]) -> Result<From, CommandError> {
 
 /// Answers with what there is; whether there is anything.
 fn serve(call: &mut Call<'_>, request: &Request<'_>, from: &[From]) -> bool {
-    let Call { keyspace, session, now_ms, reply, .. } = call;
+    let Call { keyspace, instance, session, now_ms, reply, .. } = call;
+    let feed = &mut instance.feed;
+    if request.reader.is_some() {
+        feed.says_itself();
+    }
     let hasher = keyspace.hasher();
     let mark = reply.mark();
     let (mut served, mut changes) = (0, 0);
-    let database = keyspace.database(session.database);
+    let number = session.database;
+    let database = keyspace.database(number);
     for (key, from) in request.keys.iter().zip(from) {
         let Ok(Some(stream)) = database.stream(key, hasher.hash(key), *now_ms) else { continue };
         let before = reply.mark();
@@ -248,15 +254,20 @@ fn serve(call: &mut Call<'_>, request: &Request<'_>, from: &[From]) -> bool {
             (None, From::Above(id)) => above(reply, stream, id, request.count),
             (None, From::New) => false,
             (Some(reader), From::Above(id)) => {
-                changes += u64::from(seen(stream, reader, *now_ms));
-                changes += history(reply, stream, reader, id, request.count, *now_ms);
+                let at = GroupAt { database: number, key, group: reader.0 };
+                changes += seen(stream, reader, (feed, at), *now_ms);
+                let given = history(reply, stream, reader, (id, request.count), *now_ms);
+                changes += given.len() as u64;
+                tell_given(stream, reader, &given, (feed, at));
                 true
             }
             (Some(reader), From::New) => {
-                changes += u64::from(seen(stream, reader, *now_ms));
-                let delivered = deliver(reply, stream, reader, request, *now_ms);
-                changes += delivered;
-                delivered > 0
+                let at = GroupAt { database: number, key, group: reader.0 };
+                changes += seen(stream, reader, (feed, at), *now_ms);
+                let given = deliver(reply, stream, reader, request, *now_ms);
+                changes += given.len() as u64;
+                tell_given(stream, reader, &given, (feed, at));
+                !given.is_empty()
             }
         };
         if shown {
@@ -284,19 +295,45 @@ fn above(reply: &mut Reply<'_>, stream: &Stream, id: StreamId, count: usize) -> 
     true
 }
 
-fn seen(stream: &mut Stream, (group, consumer): (&[u8], &[u8]), now_ms: u64) -> bool {
-    stream.groups.get_mut(group).is_some_and(|group| group.seen(consumer, now_ms))
+/// Notes that a consumer asks; how many consumers that made.
+fn seen(
+    stream: &mut Stream,
+    (group, consumer): (&[u8], &[u8]),
+    (feed, at): (&mut Feed, GroupAt<'_>),
+    now_ms: u64,
+) -> u64 {
+    let made = stream.groups.get_mut(group).is_some_and(|group| group.seen(consumer, now_ms));
+    if made {
+        feed.consumer_made(at, consumer);
+    }
+    u64::from(made)
 }
 
-/// Shows what a consumer has above `id` and hasn't acknowledged; returns the number of changes.
+/// Tells which entries a consumer was given; without acknowledgements the group only moves on.
+fn tell_given(
+    stream: &Stream,
+    (group, consumer): (&[u8], &[u8]),
+    given: &[StreamId],
+    (feed, at): (&mut Feed, GroupAt<'_>),
+) {
+    let Some(group) = stream.groups.get(group).filter(|_| feed.is_on()) else { return };
+    let of_consumer = |id: &&StreamId| {
+        group.consumers.get(consumer).is_some_and(|consumer| consumer.pending.contains(id))
+    };
+    given.iter().filter(of_consumer).for_each(|id| feed.entry_given(at, consumer, *id, group));
+    if !given.is_empty() {
+        feed.group_moved(at, group);
+    }
+}
+
+/// Shows what a consumer has above `id` and hasn't acknowledged; returns what of that was given again.
 fn history(
     reply: &mut Reply<'_>,
     stream: &mut Stream,
     (group, consumer): (&[u8], &[u8]),
-    id: StreamId,
-    count: usize,
+    (id, count): (StreamId, usize),
     now_ms: u64,
-) -> u64 {
+) -> Vec<StreamId> {
     let low = id.next().unwrap_or(StreamId::MIN);
     let count = if count == 0 { usize::MAX } else { count };
     let ids: Vec<StreamId> = stream
@@ -320,27 +357,29 @@ fn history(
             }
         }
     }
-    let Some(group) = stream.groups.get_mut(group) else { return 0 };
+    let Some(group) = stream.groups.get_mut(group) else { return redelivered };
     for id in &redelivered {
         if let Some(pending) = group.pending.get_mut(id) {
             pending.delivered_ms = now_ms as i64;
             pending.deliveries = pending.deliveries.wrapping_add(1);
         }
     }
-    redelivered.len() as u64
+    redelivered
 }
 
-/// Shows a consumer what its group hasn't been given yet; returns how many entries that were.
+/// Shows a consumer what its group hasn't been given yet; returns which entries that were.
 fn deliver(
     reply: &mut Reply<'_>,
     stream: &mut Stream,
     (group, consumer): (&[u8], &[u8]),
     request: &Request<'_>,
     now_ms: u64,
-) -> u64 {
-    let Some(last_id) = stream.groups.get(group).map(|group| group.last_id) else { return 0 };
+) -> Vec<StreamId> {
+    let Some(last_id) = stream.groups.get(group).map(|group| group.last_id) else {
+        return Vec::new();
+    };
     if stream.last_entry_id().is_none_or(|last| last <= last_id) {
-        return 0;
+        return Vec::new();
     }
     let count = if request.count == 0 { usize::MAX } else { request.count };
     let low = last_id.next().unwrap_or(StreamId::MAX);
@@ -362,5 +401,5 @@ fn deliver(
         }
         group.active(consumer, now_ms);
     }
-    ids.len() as u64
+    ids
 }

@@ -2,7 +2,7 @@
 
 use super::super::commands::{CommandId, table};
 use super::super::instance::{Attention, Instance};
-use super::super::{CommandError, Reply, Session, Store};
+use super::super::{CommandError, Reply, Session, Store, feed};
 use super::{RunKind, Step, Suspended, World};
 use crate::id::ConnectionId;
 
@@ -92,6 +92,8 @@ impl Store {
         let Suspended { counted, nanoseconds, wait, .. } = *suspended;
         self.instance.scripting.count(&counted, nanoseconds, failed);
         self.instance.attention.set(Attention::SCRIPT, false);
+        self.instance.tell_lost(&mut self.keyspace);
+        feed::close_script(&mut self.instance);
         self.script_ended(wait, out);
         if self.instance.attention.any(Attention::BLOCKED) && self.keyspace.dirty != dirty {
             self.serve();
