@@ -32,7 +32,8 @@ pub struct Batch {
     last_run: std::ops::Range<usize>,
     /// Clients that execute nothing more in this batch.
     stopped: Vec<u32>,
-    input_bytes: u64,
+    /// Bytes of requests, and the reads that brought them, not yet counted.
+    input: (u64, u64),
     table: &'static Table,
     /// The last command without subcommands that was looked up: pipelines repeat themselves.
     recent: Recent,
@@ -148,7 +149,7 @@ impl Default for Batch {
             next: 0,
             last_run: 0..0,
             stopped: Vec::new(),
-            input_bytes: 0,
+            input: (0, 0),
             table: table(),
             recent: Recent::default(),
         }
@@ -210,7 +211,8 @@ impl Batch {
                 }
             }
         }
-        self.input_bytes += at as u64;
+        self.input.0 += at as u64;
+        self.input.1 += 1;
         Progress { consumed: at, ..progress }
     }
 
@@ -250,7 +252,7 @@ impl Batch {
     ) -> bool {
         let end = self.requests.len().min(self.next + STORE_HOLD_COMMANDS_MAX);
         self.last_run = self.next..end;
-        held.instance.statistics.input_bytes += std::mem::take(&mut self.input_bytes);
+        held.instance.statistics.count_input(std::mem::take(&mut self.input));
         while self.next < end {
             let group = self.next..end.min(self.next + STORE_PREFETCH_COMMANDS);
             self.prefetch(held, &self.requests[group.clone()]);
@@ -363,7 +365,7 @@ impl Batch {
             ending = self.execute(next, (store, now_ms), &mut turn, clock);
             next += 1;
         }
-        store.instance.statistics.output_bytes += (turn.out.len() - before) as u64;
+        store.instance.statistics.count_output(turn.out.len() - before);
         match ending {
             Some(Ending::Stop(stop)) => self.stop(client, stop, clients),
             Some(Ending::Wait { from }) => self.wait(client, from, clients),

@@ -492,7 +492,7 @@ fn finish(
     if !wait.silent {
         meter::outside(|| answer(&wait, &mut reply));
     }
-    instance.statistics.output_bytes += reply.len() as u64;
+    instance.statistics.count_output(reply.len());
     let connection = wait.connection;
     instance.clients.deliver(Delivery::Resume { connection, wait: number, reply });
 }

@@ -33,6 +33,12 @@ pub struct Statistics {
     pub input_bytes: u64,
     /// Bytes of replies.
     pub output_bytes: u64,
+    /// Pieces of requests that came from sockets.
+    pub reads: u64,
+    /// Runs of replies handed to sockets.
+    pub writes: u64,
+    /// Values that RESTORE has read, each checked to its last byte.
+    pub payloads: u64,
     /// Error replies sent, in all.
     pub errors: u64,
     /// Error replies by their first word.
@@ -139,6 +145,18 @@ impl Statistics {
     pub fn count_call(&mut self, id: super::CommandId) {
         self.commands[id.index()].calls += 1;
         self.total_commands += 1;
+    }
+
+    /// Counts bytes of requests and the reads that brought them.
+    pub fn count_input(&mut self, (bytes, reads): (u64, u64)) {
+        self.input_bytes += bytes;
+        self.reads += reads;
+    }
+
+    /// Counts the replies that one send takes along.
+    pub fn count_output(&mut self, bytes: usize) {
+        self.output_bytes += bytes as u64;
+        self.writes += u64::from(bytes > 0);
     }
 
     /// Counts an error reply by its first word.

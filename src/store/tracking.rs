@@ -72,6 +72,17 @@ impl Tracking {
         self.readers.len()
     }
 
+    /// How many pairs of a key and a client that has read it are noted.
+    pub fn reader_count(&self) -> usize {
+        self.readers.values().map(BTreeSet::len).sum()
+    }
+
+    /// How many prefixes clients wait for, each counted once.
+    pub fn prefix_count(&self) -> usize {
+        let all = self.trackers.values().flat_map(|tracker| &tracker.prefixes);
+        all.collect::<BTreeSet<_>>().len()
+    }
+
     /// How a client tracks.
     pub fn of(&mut self, client: u64) -> Option<&mut Tracker> {
         self.trackers.get_mut(&client)

@@ -8,6 +8,7 @@ mod support;
 mod browser;
 mod cache_cli;
 mod cli;
+mod clients;
 mod console;
 mod examples;
 mod hooks;

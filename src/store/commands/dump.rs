@@ -71,7 +71,7 @@ impl Options {
 }
 
 fn restore(call: &mut Call<'_>) -> CommandResult {
-    let Call { keyspace, session, args, hash, now_ms, reply, .. } = call;
+    let Call { keyspace, instance, session, args, hash, now_ms, reply } = call;
     let options = Options::parse(args.from(4))?;
     let (key, hash) = (args.at(1), *hash);
     let (hasher, limits) = (keyspace.hasher(), keyspace.thresholds);
@@ -82,6 +82,7 @@ fn restore(call: &mut Call<'_>) -> CommandResult {
     let ttl_ms = u64::try_from(integer(args.at(2))?)
         .map_err(|_| CommandError::Text("ERR Invalid TTL value, must be >= 0"))?;
     let builder = Builder { hasher, thresholds: &limits };
+    instance.statistics.payloads += 1;
     let value = rdb::restore(args.at(3), &builder).map_err(|damage| {
         CommandError::Text(match damage {
             Damage::Footer => "ERR DUMP payload version or checksum are wrong",

@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use super::{Call, CommandResult, table};
 use crate::limits::CONNECTIONS_PER_WORKER_MAX;
+use crate::store::database::Database;
 use crate::store::instance::{Instance, REDIS_VERSION};
+use crate::store::pubsub::Scope;
+use crate::store::random::Random;
 use crate::store::{CommandError, Keyspace};
 
 type Section = (&'static str, fn(&mut Text<'_>));
@@ -130,7 +133,7 @@ fn clients(text: &mut Text<'_>) {
     text.line("client_recent_max_input_buffer", 0);
     text.line("client_recent_max_output_buffer", 0);
     text.line("blocked_clients", text.instance.blocked.len());
-    text.line("tracking_clients", 0);
+    text.line("tracking_clients", text.instance.tracking.len());
     text.line("clients_in_timeout_table", 0);
 }
 
@@ -148,6 +151,7 @@ fn memory(text: &mut Text<'_>) {
     let share = ratio(used - overhead, used) * 100.0;
     text.line("used_memory_dataset_perc", format_args!("{share:.2}%"));
     text.bytes("total_system_memory", text.instance.process.system_bytes);
+    scripts(text);
     text.bytes("maxmemory", text.instance.config.maxmemory);
     text.line("maxmemory_policy", text.instance.config.policy.name());
     allocator(text);
@@ -161,6 +165,24 @@ fn memory(text: &mut Text<'_>) {
     text.line("mem_allocator", "jemalloc");
     text.line("active_defrag_running", 0);
     text.line("lazyfree_pending_objects", u8::from(text.instance.meter.garbage_bytes > 0));
+}
+
+/// One Lua state runs scripts and functions alike, so the figures of the second one are 0.
+fn scripts(text: &mut Text<'_>) {
+    let scripting = &text.instance.scripting;
+    let (heap, evaled) = (scripting.memory_bytes() as u64, scripting.scripts.text_bytes() as u64);
+    let libraries = scripting.functions.libraries().map(|(_, text)| text.len() as u64);
+    let loaded: u64 = libraries.sum();
+    text.line("used_memory_vm_eval", heap);
+    text.bytes("used_memory_lua", heap);
+    text.line("used_memory_scripts_eval", evaled);
+    text.line("number_of_cached_scripts", scripting.scripts.len());
+    text.line("number_of_functions", scripting.functions.iter().len());
+    text.line("number_of_libraries", scripting.functions.libraries().len());
+    text.line("used_memory_vm_functions", 0);
+    text.bytes("used_memory_vm_total", heap);
+    text.line("used_memory_functions", loaded);
+    text.bytes("used_memory_scripts", evaled + loaded);
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {
@@ -244,8 +266,13 @@ fn stats(text: &mut Text<'_>) {
     text.line("current_eviction_exceeded_time", current_ms);
     text.line("keyspace_hits", lookups.hits);
     text.line("keyspace_misses", lookups.misses);
-    text.line("pubsub_channels", 0);
-    text.line("pubsub_patterns", 0);
+    for (name, scope) in [
+        ("pubsub_channels", Scope::Channel),
+        ("pubsub_patterns", Scope::Pattern),
+        ("pubsubshard_channels", Scope::Shard),
+    ] {
+        text.line(name, text.instance.pubsub.active(scope).len());
+    }
     text.line("latest_fork_usec", 0);
     for name in ["total_forks", "migrate_cached_sockets", "slave_expires_tracked_keys"] {
         text.line(name, 0);
@@ -254,7 +281,17 @@ fn stats(text: &mut Text<'_>) {
         text.line(name, 0);
     }
     text.line("active_defrag_key_misses", 0);
+    let tracking = &text.instance.tracking;
+    text.line("tracking_total_keys", tracking.key_count());
+    text.line("tracking_total_items", tracking.reader_count());
+    text.line("tracking_total_prefixes", tracking.prefix_count());
+    text.line("unexpected_error_replies", 0);
     text.line("total_error_replies", statistics.errors);
+    text.line("dump_payload_sanitizations", statistics.payloads);
+    text.line("total_reads_processed", statistics.reads);
+    text.line("total_writes_processed", statistics.writes);
+    text.line("io_threaded_reads_processed", 0);
+    text.line("io_threaded_writes_processed", 0);
     let denied = statistics.acl_denied;
     text.line("acl_access_denied_auth", denied.authentication);
     text.line("acl_access_denied_cmd", denied.commands);
@@ -282,6 +319,9 @@ fn cpu(text: &mut Text<'_>) {
     text.seconds("used_cpu_user", process.user_us);
     text.seconds("used_cpu_sys_children", 0);
     text.seconds("used_cpu_user_children", 0);
+    // There is no main thread: what the threads need that serve all caches of the daemon.
+    text.seconds("used_cpu_sys_main_thread", process.system_us);
+    text.seconds("used_cpu_user_main_thread", process.user_us);
 }
 
 fn commandstats(text: &mut Text<'_>) {
@@ -332,9 +372,21 @@ fn keyspace(text: &mut Text<'_>) {
     for (index, database) in
         databases.iter().enumerate().filter(|(_, database)| !database.is_empty())
     {
-        let figures = format!("keys={},expires={},avg_ttl=0", database.len(), database.expiring());
-        text.line(&format!("db{index}"), figures);
+        let (keys, expires) = (database.len(), database.expiring());
+        let ttl = average_ttl_ms(database, text.now_ms);
+        text.line(&format!("db{index}"), format!("keys={keys},expires={expires},avg_ttl={ttl}"));
     }
+}
+
+/// The time that expiring keys have left, of some that chance picks.
+fn average_ttl_ms(database: &Database, now_ms: u64) -> u64 {
+    const SAMPLES: u64 = 16;
+    let mut random = Random::new(now_ms);
+    let mut left = |_| {
+        let at_ms = database.table().random_expiring(&mut random)?.expires_ms()?;
+        Some(at_ms.saturating_sub(now_ms))
+    };
+    (0..SAMPLES).filter_map(&mut left).sum::<u64>() / SAMPLES
 }
 
 #[cfg(test)]

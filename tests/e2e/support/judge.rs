@@ -1,6 +1,7 @@
 //! Foreign judges: programs that others wrote. Without one its tests say so and pass, unless judges are required.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Whether `program` is here. If not, the calling test has nothing to judge by: it says so on standard error.
@@ -12,6 +13,41 @@ pub fn has_judge(program: &str) -> bool {
         std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
     });
     here || missing(program)
+}
+
+/// A Python with the client libraries that `tests/run` installs; nothing if it hasn't.
+///
+/// # Panics
+/// When `SOCKETLEY_JUDGES=required` and it hasn't.
+pub fn python_with_clients() -> Option<Command> {
+    let program = installed("python/bin/python")?;
+    Some(Command::new(program))
+}
+
+/// Node.js with the client libraries that `tests/run` installs; nothing if it hasn't.
+///
+/// # Panics
+/// When `SOCKETLEY_JUDGES=required` and it hasn't.
+pub fn node_with_clients() -> Option<Command> {
+    let modules = installed("node/node_modules")?;
+    if !has_judge("node") {
+        return None;
+    }
+    let mut command = Command::new("node");
+    command.env("NODE_PATH", modules);
+    Some(command)
+}
+
+/// Where `tests/run` puts what isn't of Debian.
+fn installed(path: &str) -> Option<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    let found = cache.or_else(home).map(|cache| cache.join("socketley-judges").join(path));
+    let found = found.filter(|path| path.exists());
+    if found.is_none() {
+        missing(&format!("{path} (bash tests/run installs it)"));
+    }
+    found
 }
 
 /// The words before a command that give it a network of its own, where every port is free; nothing if that can't be had.

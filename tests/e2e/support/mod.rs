@@ -11,7 +11,7 @@ mod wait;
 
 pub use daemon::{Daemon, degraded, in_home};
 pub use folder::Folder;
-pub use judge::{has_judge, network_of_its_own};
+pub use judge::{has_judge, network_of_its_own, node_with_clients, python_with_clients};
 pub use peer::Peer;
 pub use ports::free_port;
 pub use process::{Process, run};
