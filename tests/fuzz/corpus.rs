@@ -1,5 +1,5 @@
 //! The seeds: whole, well-made inputs of every kind that the parsers know, the older ones as Redis wrote them. What once
-//! broke something is added here.
+//! broke something is added here; what a run guided by coverage has found lies beside, a line of hexadecimal each.
 
 use socketley::persist::rdb::{Version, Writer};
 use socketley::store::{Settings, SharedStore};
@@ -111,5 +111,95 @@ pub fn blobs() -> Vec<Vec<u8>> {
     long.extend(vec![b'x'; 129]);
     long.extend([0x01, 0x83]);
     seeds.push(long);
+    seeds
+}
+
+/// What a run guided by coverage has found for a target.
+pub fn kept(target: &str) -> Vec<Vec<u8>> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus");
+    let path = format!("{folder}/{target}.hex");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    text.lines().map(bytes).collect()
+}
+
+fn texts(texts: &[&[u8]]) -> Vec<Vec<u8>> {
+    texts.iter().map(|text| text.to_vec()).collect()
+}
+
+pub fn http_requests() -> Vec<Vec<u8>> {
+    texts(&[
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /b?c=%20 HTTP/1.0\r\n\r\n",
+        b"\r\nPOST /x HTTP/1.1\r\nHost: a:80\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello",
+        b"PUT /x HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\n\r\n5;a=\"b\\\"\"\r\nhello\r\n0\r\nTrailer: x\r\n\r\n",
+        b"GET http://a/b HTTP/1.1\r\nHost: a\r\nConnection: close, upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nHost:\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
+    ])
+}
+
+pub fn http_responses() -> Vec<Vec<u8>> {
+    texts(&[
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok",
+        b"HTTP/1.0 304 \r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+    ])
+}
+
+pub fn websocket_frames() -> Vec<Vec<u8>> {
+    let mut seeds = texts(&[
+        b"\x02\x81\x85\x01\x02\x03\x04igojn\x88\x82\0\0\0\0\x03\xe8",
+        b"\x02\x01\x81\0\0\0\0a\x89\x81\0\0\0\0p\x80\x82\0\0\0\0\xc3\xa9",
+        b"\x03\x82\x02ab\x8a\0\x88\x06\x0f\xa0bye!",
+        b"\x01\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\0",
+        b"\x00\xc2\x87\0\0\0\0\xf2\x48\xcd\xc9\xc9\x07\0",
+    ]);
+    let mut long = vec![0x03, 0x82, 126, 1, 0];
+    long.extend([7; 256]);
+    seeds.push(long);
+    seeds
+}
+
+pub fn websocket_handshakes() -> Vec<Vec<u8>> {
+    texts(&[
+        b"GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: chat, more\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits; server_max_window_bits=10\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: EE6Hp8tZhmLMiCNWTEmTyIaBpIk=\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n\r\n",
+    ])
+}
+
+pub fn proxy_headers() -> Vec<Vec<u8>> {
+    let binary = b"\r\n\r\n\0\r\nQUIT\n";
+    let second = |rest: &[u8]| [binary, rest].concat();
+    let mut seeds = texts(&[
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nGET /",
+        b"PROXY TCP6 2001:db8::1 ::2 1 65535\r\n",
+        b"PROXY UNKNOWN anything goes here\r\n",
+    ]);
+    seeds.push(second(b"\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\x12\x34\x01\xbbrest"));
+    seeds.push(second(b"\x20\0\0\0"));
+    seeds.push(second(&[&b"\x21\x21\0\x29"[..], &[1; 36], b"\x04\0\x02ab"].concat()));
+    seeds
+}
+
+pub fn control_frames() -> Vec<Vec<u8>> {
+    let frame = |json: &str| [&(json.len() as u32).to_be_bytes()[..], json.as_bytes()].concat();
+    let jsons = [
+        r#"{"v":1,"command":"send","arguments":{"name":"a\nb","n":[1,2.5,null,true]},"tty":false,"cwd":"/"}"#,
+        r#"{"input":"line","text":"über"}"#,
+        r#"{"input":"end"}"#,
+        "[[[[[[]]]]]]",
+    ];
+    let mut seeds: Vec<Vec<u8>> = jsons.iter().map(|json| frame(json)).collect();
+    seeds.push(seeds.concat());
+    seeds
+}
+
+pub fn streams() -> Vec<Vec<u8>> {
+    let mut seeds = texts(&[
+        b"hello\r\nworld\n",
+        b"\x16\x03\x01\x02\0\x01",
+        b"GET /a HTTP/1.1\r\n\r\n",
+        b"\0\0\0\x05hello\0\x02hi\x01x",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ]);
+    seeds.extend(http_requests());
     seeds
 }

@@ -1,17 +1,16 @@
-//! Hostile bytes for every parser that reads what strangers send: RESP requests, RDB values and files, packed blobs.
+//! Hostile bytes for every parser that reads what strangers send: RESP, RDB values and files, packed blobs, HTTP/1,
+//! WebSocket, the PROXY protocol, control frames.
 //!
-//! Each target is a plain function of bytes; a run mutates the seeds of its corpus a bounded number of times. What must hold:
-//! no panic, no endless loop, and no more memory than the bytes account for. The seed of the run is printed;
-//! `SOCKETLEY_FUZZ_SEED` repeats it and `SOCKETLEY_FUZZ_RUNS` makes it longer. `cargo fuzz` can call the same functions.
+//! Each target is a plain function of bytes (`targets.rs`); a run mutates the seeds of its corpus a bounded number of times:
+//! those written here (`corpus.rs`) and those that a run guided by coverage has found and kept (`corpus/TARGET.hex`). What
+//! must hold: no panic, no endless loop, and no more memory than the bytes account for. The seed of the run is printed;
+//! `SOCKETLEY_FUZZ_SEED` repeats it and `SOCKETLEY_FUZZ_RUNS` makes it longer. `coverage/` is the crate for `cargo fuzz`,
+//! which calls the same functions; how it is run stands there.
 
 mod corpus;
+mod targets;
 
-use socketley::persist::rdb::{Item, Reader};
-use socketley::proto::resp::{Parsed, ReplyReader, RequestParser};
-use socketley::store::packed::Packed;
 use socketley::store::random::Random;
-use socketley::store::rdb::{self, Builder, Input};
-use socketley::store::{Hasher, thresholds};
 use tikv_jemalloc_ctl::thread;
 
 #[global_allocator]
@@ -25,76 +24,6 @@ const BYTES_MAX: usize = 4096;
 /// a member of two bytes becomes an entry of 16 in a table that doubled on its way.
 const ALLOCATED_MIN: u64 = 256 * 1024;
 const ALLOCATED_PER_BYTE: u64 = 1024;
-
-fn builder() -> Builder<'static> {
-    Builder { hasher: Hasher::seeded(1), thresholds: &thresholds::REDIS }
-}
-
-/// Requests in pieces, as a socket brings them.
-fn requests(bytes: &[u8]) {
-    let (mut parser, mut spans, mut at) = (RequestParser::default(), Vec::new(), 0);
-    let piece = 1 + bytes.first().map_or(0, |byte| usize::from(*byte) % 64);
-    for end in (piece..bytes.len() + piece).step_by(piece).map(|end| end.min(bytes.len())) {
-        loop {
-            spans.clear();
-            match parser.parse(&bytes[at..end], &mut spans) {
-                Ok(Parsed::Command { consumed, rewritten }) => {
-                    let limit = if rewritten { parser.rewritten().len() } else { consumed };
-                    for span in &spans {
-                        assert!(span.start as usize + span.len as usize <= limit, "{span:?}");
-                    }
-                    assert!(consumed > 0 && at + consumed <= end);
-                    at += consumed;
-                }
-                Ok(Parsed::Skip { consumed }) => {
-                    assert!(consumed > 0);
-                    at += consumed;
-                }
-                Ok(Parsed::Incomplete) => break,
-                Err(_) => return,
-            }
-        }
-    }
-}
-
-fn replies(bytes: &[u8]) {
-    if let Ok(Some((_, len))) = ReplyReader::default().read(bytes) {
-        assert!(len <= bytes.len());
-    }
-}
-
-/// One value; what is read can be written and read again.
-fn value(bytes: &[u8]) {
-    if let Ok(value) = rdb::read_value(&mut Input::new(bytes), &builder()) {
-        let payload = rdb::dump(value.view());
-        let back = rdb::restore(&payload, &builder()).expect("what was read is well made");
-        assert_eq!(rdb::dump(back.view()).len(), payload.len());
-    }
-}
-
-fn file(bytes: &[u8]) {
-    let mut reader = Reader::new();
-    for piece in bytes.chunks(100) {
-        reader.feed(piece);
-        while let Ok(Some(item)) = reader.next(&builder()) {
-            if matches!(item, Item::End) {
-                return;
-            }
-        }
-    }
-    reader.complete();
-    // Whatever comes of it is an answer.
-    drop(reader.next(&builder()));
-}
-
-/// A blob of somebody's making can be walked and changed, or is refused.
-fn blob(bytes: &[u8]) {
-    let Some(mut packed) = Packed::from_bytes(bytes.to_vec()) else { return };
-    assert_eq!(packed.iter().count(), packed.len());
-    assert_eq!(packed.iter().rev().count(), packed.len());
-    while packed.pop_front(|_| ()).is_some() && packed.pop_back(|_| ()).is_some() {}
-    assert!(packed.len() <= 1);
-}
 
 fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
     const EDGES: [u8; 12] = [0, 1, 0x3f, 0x40, 0x7f, 0x80, 0x81, 0xc3, 0xfe, 0xff, b'$', b'*'];
@@ -123,7 +52,7 @@ fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
 }
 
 #[allow(clippy::print_stdout, reason = "the seed of a failed run has to be known")]
-fn run(name: &str, target: fn(&[u8]), seeds: Vec<Vec<u8>>) {
+fn run(name: &str, target: targets::Target, seeds: Vec<Vec<u8>>) {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let seed = number("SOCKETLEY_FUZZ_SEED").unwrap_or(20_261_122);
     let runs = number("SOCKETLEY_FUZZ_RUNS").map_or(RUNS, |runs| runs as usize);
@@ -156,23 +85,48 @@ fn run(name: &str, target: fn(&[u8]), seeds: Vec<Vec<u8>>) {
     }
 }
 
+/// The target of this name, on the seeds written by hand and those kept.
+fn run_named(name: &str, written: Vec<Vec<u8>>) {
+    let seeds = written.into_iter().chain(corpus::kept(name)).collect();
+    run(name, targets::named(name), seeds);
+}
+
 #[test]
 fn requests_of_strangers() {
-    run("requests", requests, corpus::requests());
-    run("replies", replies, corpus::requests());
+    run_named("requests", corpus::requests());
+    run_named("replies", corpus::requests());
 }
 
 #[test]
 fn values_of_strangers() {
-    run("values", value, corpus::values());
+    run_named("values", corpus::values());
 }
 
 #[test]
 fn files_of_strangers() {
-    run("files", file, corpus::files());
+    run_named("files", corpus::files());
 }
 
 #[test]
 fn blobs_of_strangers() {
-    run("blobs", blob, corpus::blobs());
+    run_named("blobs", corpus::blobs());
+}
+
+#[test]
+fn http_of_strangers() {
+    run_named("http_requests", corpus::http_requests());
+    run_named("http_responses", corpus::http_responses());
+}
+
+#[test]
+fn websockets_of_strangers() {
+    run_named("websocket_frames", corpus::websocket_frames());
+    run_named("websocket_handshakes", corpus::websocket_handshakes());
+}
+
+#[test]
+fn first_bytes_of_strangers() {
+    run_named("proxy_headers", corpus::proxy_headers());
+    run_named("control_frames", corpus::control_frames());
+    run_named("streams", corpus::streams());
 }
