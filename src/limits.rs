@@ -290,6 +290,8 @@ pub const WEBSOCKET_ANSWER_BYTES_MAX: usize = 16 * 1024;
 pub const STORE_VM_MEMORY_BYTES: usize = 256 * 1024 * 1024;
 /// Scripts that came by EVAL alone and are remembered; Redis 7.4's number.
 pub const SCRIPTS_EVALED_MAX: usize = 500;
+/// The last text of EVAL is kept to be told by its bytes, up to this size.
+pub const SCRIPT_TEXT_KEPT_BYTES_MAX: usize = 16 * 1024;
 /// How long a script may run before its worker looks after others; Redis serves nobody meanwhile.
 pub const SCRIPT_SLICE_MS: u32 = 10;
 /// How long a script keeps others waiting before they are told that it is busy: Redis's default.
@@ -301,6 +303,10 @@ pub const SCRIPT_LOGS_MAX: usize = 256;
 
 /// Bytes of one key with its value in an RDB file, as far as a reader waits for the rest of it: a value of 4 GB and some.
 pub const RDB_ITEM_BYTES_MAX: usize = 5 << 30;
+/// Arguments of a command in Lua: they lie on a stack that LuaJIT bounds.
+pub const LUA_COMMAND_ARGUMENTS_MAX: usize = 7_000;
+/// A command's name in Lua.
+pub const LUA_COMMAND_NAME_BYTES_MAX: usize = 64;
 /// Commands in Lua of one cache.
 pub const LUA_COMMANDS_MAX: usize = 1024;
 /// Events of a cache that wait for its app's hooks; the newest is dropped and counted.

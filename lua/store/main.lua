@@ -3,7 +3,7 @@
 --- `xpcall` isn't tail-called: the JIT can't compile a trace whose first frame is the protected one.
 
 local kind, fn, handler, base, db = ...
-local xpcall, unpack = xpcall, unpack
+local xpcall = xpcall
 
 if kind == "script" then
   return function(keys, argv)
@@ -17,7 +17,7 @@ elseif kind == "function" then
     return ok, result
   end
 end
-return function(argv, count)
-  local ok, result = xpcall(fn, handler, db, unpack(argv, 1, count))
+return function(...)
+  local ok, result = xpcall(fn, handler, db, ...)
   return ok, result
 end

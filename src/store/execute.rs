@@ -312,7 +312,7 @@ impl Store {
         if self.has_room(now_ms) || !needs_memory(session, table().row(id)) {
             return Ok(());
         }
-        Err(CommandError::Text("OOM command not allowed when used memory > 'maxmemory'."))
+        Err(CommandError::Text(NO_MEMORY))
     }
 }
 
@@ -361,6 +361,9 @@ impl Instance {
         Err(CommandError::Owned(text.into_bytes()))
     }
 }
+
+/// What a command that needs memory is told when there is none.
+pub(super) const NO_MEMORY: &str = "OOM command not allowed when used memory > 'maxmemory'.";
 
 /// EXEC needs memory if a command in it does.
 fn needs_memory(session: &Session, row: &Command) -> bool {

@@ -304,11 +304,17 @@ impl Instance {
             hooks.behind.keep(database, key, &value);
         }
         let wanted = if kind == HookKind::Expired { Wanted::EXPIRE } else { Wanted::EVICT };
-        if hooks.wants(wanted) {
-            let event =
-                HookEvent { kind, database, key: key.to_vec(), value, ttl_ms: None, command: "" };
-            hooks.push(&mut self.nudges, event);
+        if !hooks.wants(wanted) {
+            return;
         }
+        // The copy of the value was made in this hold, and whoever takes the event frees it.
+        let value_bytes = meter::allocation_bytes(value.bytes());
+        meter::outside(|| {
+            let (key, ttl_ms, command) = (key.to_vec(), None, "");
+            let event = HookEvent { kind, database, key, value, ttl_ms, command };
+            hooks.push(&mut self.nudges, event);
+        });
+        meter::exclude(value_bytes);
     }
 
     /// A command has written a key, or deleted it.

@@ -141,7 +141,7 @@ impl Manager {
             seed: self.setup.seed ^ u64::from(runtime.id.0) << 32,
             now_ms: self.setup.now.unix_ms,
             scripting: Some(crate::lua::scripts::make),
-            clock: Some(|| crate::ring::clock::now().monotonic_ns),
+            clock: Some(crate::ring::clock::monotonic_ns),
             ..Settings::default()
         };
         let store = SharedStore::new(&settings);

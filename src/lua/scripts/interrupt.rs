@@ -35,8 +35,12 @@ pub(super) fn arm(stack: Stack) {
     unsafe { lua::lua_sethook(stack.state(), Some(on_interrupt), lua::LUA_MASKCOUNT, 1) };
 }
 
-/// Takes the hook off.
+/// Takes the hook off, if it is on.
 pub(super) fn disarm(stack: Stack) {
+    // SAFETY: a valid state of this thread; only a field is read.
+    if unsafe { lua::lua_gethook(stack.state()) }.is_none() {
+        return;
+    }
     // SAFETY: a valid state of this thread.
     unsafe { lua::lua_sethook(stack.state(), None, 0, 0) };
 }

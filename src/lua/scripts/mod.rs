@@ -26,7 +26,7 @@ use mlua_sys as lua;
 
 use super::bundle;
 use super::watchdog::{self, Entry, raw_state};
-use crate::limits::{FUNCTION_LOAD_MS, SCRIPT_SLICE_MS};
+use crate::limits::{FUNCTION_LOAD_MS, LUA_COMMAND_ARGUMENTS_MAX, SCRIPT_SLICE_MS};
 use crate::log::LogLevel;
 use crate::store::scripting::commands::CommandFile;
 use crate::store::scripting::scripts::{hex, sha1};
@@ -56,6 +56,8 @@ pub struct StoreVm {
     /// The coroutine that scripts run in.
     thread: Coroutine,
     main: Stack,
+    /// [`push_job`], made once: a protected call of a bare C function makes a new one each time.
+    pusher: c_int,
     names: Names,
     machine: Shared,
 }
@@ -109,8 +111,17 @@ impl StoreVm {
         // SAFETY: the state lives as long as `lua`, which the value owns.
         let main = unsafe { Stack::new(raw_state(&lua)) };
         let thread = new_coroutine(&lua)?;
+        let mut pusher = 0;
+        let note = |state| {
+            // SAFETY: a valid state in a protected call.
+            let stack = unsafe { Stack::new(state) };
+            stack.push_function(push_job, std::ptr::null_mut());
+            pusher = stack.reference();
+        };
+        // SAFETY: the closure leaves the stack as it was.
+        unsafe { lua.exec_raw::<()>((), note) }?;
         lua.set_memory_limit(settings.memory_bytes)?;
-        Ok(StoreVm { functions, lua, thread, main, names, machine })
+        Ok(StoreVm { functions, lua, thread, main, pusher, names, machine })
     }
 
     fn fill(
@@ -256,9 +267,10 @@ impl StoreVm {
     fn prepare(&mut self, start: &Start<'_>) -> Result<c_int, ()> {
         let job = Job { start, thread: self.thread.stack, pushed: 0 };
         let mut job = job;
-        let pointer = std::ptr::from_mut(&mut job).cast();
-        // SAFETY: the function gets the job, which outlives the call, as its only argument.
-        let status = unsafe { lua::lua_cpcall(self.main.state(), push_job, pointer) };
+        self.main.push_reference(self.pusher);
+        self.main.push_light(std::ptr::from_mut(&mut job).cast());
+        // SAFETY: the function gets the job, which outlives the call, as its only argument, and answers nothing.
+        let status = unsafe { lua::lua_pcall(self.main.state(), 1, 0, 0) };
         if status == lua::LUA_OK {
             return Ok(job.pushed);
         }
@@ -282,26 +294,30 @@ unsafe extern "C-unwind" fn push_job(state: *mut lua::lua_State) -> c_int {
     // SAFETY: `prepare` passed a job that outlives the call.
     let job = unsafe { &mut *stack.pointer(1).cast::<Job<'_>>() };
     let Start { handle, kind, keys, arguments, .. } = job.start;
+    job.pushed = match kind {
+        RunKind::Command => arguments.len() as c_int,
+        _ => 2,
+    };
+    let room = job.pushed + SPARE_SLOTS;
+    if !stack.reserve(room) || !job.thread.reserve(room) {
+        stack.push_bytes(b"too many arguments for a command in Lua, or not enough memory");
+        stack.raise();
+    }
     stack.push_reference(*handle as c_int);
-    job.pushed = 2;
     match kind {
-        RunKind::Command => {
-            push_all(stack, *arguments);
-            stack.push_number(arguments.len() as f64);
-        }
+        RunKind::Command => arguments.iter().for_each(|argument| stack.push_bytes(argument)),
         _ => {
             push_all(stack, *keys);
             push_all(stack, *arguments);
         }
     }
-    if !job.thread.reserve(8) {
-        stack.push_bytes(b"not enough memory");
-        stack.raise();
-    }
-    // SAFETY: both states are of one VM, three values are there, and there is room for them.
-    unsafe { lua::lua_xmove(state, job.thread.state(), 3) };
+    // SAFETY: both states are of one VM, so many values are there, and there is room for them.
+    unsafe { lua::lua_xmove(state, job.thread.state(), job.pushed + 1) };
     0
 }
+
+/// Places on a stack besides the arguments.
+const SPARE_SLOTS: c_int = 8;
 
 fn push_all(stack: Stack, values: Args<'_>) {
     stack.create_table(values.len(), 0);
@@ -516,6 +532,12 @@ impl Engine for StoreVm {
             stuck_max: start.budget_ms / STUCK_SLICE_MS,
             budget_ms: start.budget_ms,
         };
+        if start.kind == RunKind::Command && start.arguments.len() > LUA_COMMAND_ARGUMENTS_MAX {
+            let text = format!(
+                "ERR too many arguments for a command in Lua: at most {LUA_COMMAND_ARGUMENTS_MAX}"
+            );
+            return Step::Failed(text.into_bytes());
+        }
         let Ok(arguments) = self.prepare(start) else {
             return Step::Failed(b"ERR not enough memory for the script".to_vec());
         };

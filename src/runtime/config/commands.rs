@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::limits::LUA_COMMANDS_MAX;
+use crate::limits::{LUA_COMMAND_NAME_BYTES_MAX, LUA_COMMANDS_MAX};
 use crate::store::scripting::commands::CommandSpec;
 use crate::suggest::did_you_mean;
 
@@ -36,7 +36,7 @@ pub fn read(value: &Value) -> Result<Vec<CommandSpec>, String> {
 fn spec(name: &str, row: &Value) -> Result<CommandSpec, String> {
     let allowed =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b':');
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) {
+    if name.is_empty() || name.len() > LUA_COMMAND_NAME_BYTES_MAX || !name.bytes().all(allowed) {
         return Err(
             "a command's name is letters, digits, dots, hyphens, colons and underscores".to_owned()
         );

@@ -2,8 +2,10 @@
 //!
 //! The engine is taken out of the store while it runs; a script can't call what would run another one.
 
+use std::sync::Arc;
+
 use super::{Call, Command, CommandResult, Flags, Keys, help};
-use crate::limits::SCRIPT_BUDGET_MS;
+use crate::limits::{SCRIPT_BUDGET_MS, SCRIPT_SLICE_MS};
 use crate::store::scripting::commands::{READING, WRITING};
 use crate::store::scripting::scripts::{hex, sha1};
 use crate::store::scripting::{
@@ -100,7 +102,8 @@ fn owned(line: Vec<u8>) -> CommandError {
 
 /// Whether the command's own name is a read-only one.
 fn is_read_only(call: &Call<'_>) -> bool {
-    call.args.at(0).len() > 3 && call.args.at(0).to_ascii_lowercase().ends_with(b"_ro")
+    let name = call.args.at(0);
+    name.len() > 3 && name[name.len() - 3..].eq_ignore_ascii_case(b"_ro")
 }
 
 /// KEYS and ARGV after the number of keys at the second argument.
@@ -123,10 +126,9 @@ const NOT_A_NUMBER: &str = "ERR value is not an integer or out of range";
 
 fn eval(call: &mut Call<'_>) -> CommandResult {
     let (keys, arguments) = split(call.args, NOT_A_NUMBER)?;
-    let sha = sha1(call.args.at(1));
-    let index = match call.instance.scripting.scripts.find(&sha) {
-        Some(index) => index,
-        None => add(call, sha, false)?,
+    let index = match call.instance.scripting.scripts.find_text(call.args.at(1)) {
+        Ok(index) => index,
+        Err(sha) => add(call, sha, false)?,
     };
     run_script(call, index, keys, arguments)
 }
@@ -160,13 +162,17 @@ fn run_script(
 ) -> CommandResult {
     let script = call.instance.scripting.scripts.use_at(index);
     let script = script.expect("the place was found a moment ago, under the same lock");
-    let (handle, flags, sha) = (script.handle, script.flags, script.sha);
+    let (handle, flags, name) = (script.handle, script.flags, Arc::clone(&script.name));
+    let is_measured = script.counter.measures();
     let read_only = check_flags(is_read_only(call), flags)?;
+    let lacks_memory = check_memory(call, flags)?;
     let what = What {
         handle,
         kind: RunKind::Script,
-        name: hex(&sha),
+        lacks_memory,
+        name,
         read_only,
+        is_measured,
         counted: Counted::Script(index),
         budget_ms: 0,
     };
@@ -177,29 +183,36 @@ fn fcall(call: &mut Call<'_>) -> CommandResult {
     let function = call.instance.scripting.functions.find(call.args.at(1));
     let function = function.ok_or(CommandError::Text("ERR Function not found"))?;
     let (handle, flags) = (function.handle, function.flags);
-    let name = String::from_utf8_lossy(&function.name).into_owned();
+    let (name, lower) = function.names.clone();
+    let is_measured = function.counter.measures();
     let (keys, arguments) = split(call.args, "ERR Bad number of keys provided")?;
     let read_only = check_flags(is_read_only(call), flags)?;
-    let counted = Counted::Function(call.args.at(1).to_ascii_lowercase());
-    let kind = RunKind::Function;
-    run(call, What { handle, kind, name, read_only, counted, budget_ms: 0 }, keys, arguments)
+    let (kind, counted) = (RunKind::Function, Counted::Function(lower));
+    let lacks_memory = check_memory(call, flags)?;
+    let what =
+        What { handle, kind, name, read_only, lacks_memory, is_measured, counted, budget_ms: 0 };
+    run(call, what, keys, arguments)
 }
 
 /// A command of the cache's definition: the hidden rows run it by its own name.
 fn lua_command(call: &mut Call<'_>) -> CommandResult {
-    let name = call.args.at(0).to_ascii_lowercase();
-    let Some(command) = call.instance.scripting.commands.find(&name) else {
+    let Some(command) = call.instance.scripting.commands.find(call.args.at(0)) else {
         // It went with a reload between MULTI and EXEC.
+        let name = call.args.at(0).to_ascii_lowercase();
         return Err(CommandError::Owned(
             [b"ERR unknown command '", name.as_slice(), b"'"].concat(),
         ));
     };
+    let (name, lower) = command.names.clone();
     let what = What {
         handle: command.handle,
         kind: RunKind::Command,
-        name: command.spec.name.clone(),
+        name,
         read_only: command.spec.read_only,
-        counted: Counted::Command(name),
+        // The hidden row that stands for it has been refused already.
+        lacks_memory: false,
+        is_measured: command.counter.measures(),
+        counted: Counted::Command(lower),
         budget_ms: SCRIPT_BUDGET_MS,
     };
     run(call, what, call.args.first(0), call.args.from(1))
@@ -215,12 +228,31 @@ fn check_flags(read_only: bool, flags: ScriptFlags) -> Result<bool, CommandError
     Ok(read_only || flags.has(ScriptFlags::NO_WRITES))
 }
 
+/// Whether a run finds no memory and may therefore not begin to write what needs some. One with a first line that says
+/// what it does (`#!lua`) doesn't even start then, unless it says `allow-oom` or `no-writes`.
+fn check_memory(call: &Call<'_>, flags: ScriptFlags) -> Result<bool, CommandError> {
+    let instance = &call.instance;
+    let is_full = instance.config.maxmemory > 0 && instance.eviction.exhausted;
+    if !is_full || flags.has(ScriptFlags::ALLOW_OOM) {
+        return Ok(false);
+    }
+    if flags.has(ScriptFlags::COMPATIBLE) || flags.has(ScriptFlags::NO_WRITES) {
+        return Ok(true);
+    }
+    Err(CommandError::Text(
+        "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
+    ))
+}
+
 /// What [`run`] runs.
 pub(super) struct What {
     pub(super) handle: Handle,
     pub(super) kind: RunKind,
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     pub(super) read_only: bool,
+    pub(super) lacks_memory: bool,
+    /// Its time is of interest.
+    pub(super) is_measured: bool,
     pub(super) counted: Counted,
     /// Time after which it is ended; 0: when it has to, that is after the busy threshold.
     pub(super) budget_ms: u32,
@@ -233,12 +265,14 @@ pub(super) fn run(
     keys: Args<'_>,
     arguments: Args<'_>,
 ) -> CommandResult {
-    let What { handle, kind, name, read_only, counted, budget_ms } = what;
+    let What { handle, kind, name, read_only, lacks_memory, is_measured, counted, budget_ms } =
+        what;
     let threshold_ms = call.instance.config.busy_reply_threshold_ms;
     let mut run = Run {
         kind,
         name,
         read_only,
+        lacks_memory,
         wrote: false,
         killed: false,
         started_ms: call.now_ms,
@@ -255,12 +289,12 @@ pub(super) fn run(
         budget_ms: if budget_ms == 0 { threshold_ms.max(SCRIPT_BUDGET_MS) } else { budget_ms },
     };
     let mut engine = call.instance.scripting.take_engine().map_err(owned)?;
-    let began_ns = call.instance.scripting.now_ns();
+    let began_ns = is_measured.then(|| call.instance.scripting.now_ns());
     let Call { keyspace, instance, reply, .. } = call;
     let step = engine.start(&mut World { keyspace, instance, run: &mut run }, &start, reply);
     let scripting = &mut call.instance.scripting;
     scripting.give_back(engine);
-    let nanoseconds = scripting.now_ns() - began_ns;
+    let nanoseconds = began_ns.map(|began_ns| scripting.now_ns() - began_ns);
     match step {
         Step::Done => scripting.count(&counted, nanoseconds, false),
         Step::Failed(line) => {
@@ -271,6 +305,9 @@ pub(super) fn run(
             run.command = call.args.iter().map(<[u8]>::to_vec).collect();
             let connection = call.waitable().unwrap_or_default();
             let wait = call.wait_for_script().unwrap_or_default();
+            // One that wasn't measured from its beginning had a whole slice until here.
+            let slice_ns = u64::from(SCRIPT_SLICE_MS) * 1_000_000;
+            let nanoseconds = nanoseconds.unwrap_or(slice_ns);
             let suspended = Suspended { run, counted, nanoseconds, wait, connection };
             call.instance.suspend(suspended);
         }

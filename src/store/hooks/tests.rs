@@ -350,3 +350,35 @@ fn changed_keys_are_bounded() {
     assert_eq!((figures.behind, figures.lost), (BEHIND_KEYS_MAX as u64, 2));
     assert_eq!(crowd.store.take_hooks(0, 0).dropped, (0, 2));
 }
+
+/// Events that an app had taken counted as the store's memory for ever, so that a limited cache evicted more and more.
+#[test]
+fn what_the_app_takes_is_not_the_stores() {
+    use crate::store::{Settings, SharedStore};
+    let store = SharedStore::new(&Settings { seed: 1, ..Settings::default() });
+    store.lock(0).attach_hooks(0, ALL.with(Wanted::MISS), 0, Arc::new(|| {}));
+    let mut session = store.session(0);
+    let value = "v".repeat(3000);
+    let mut now_ms = 1_000;
+    let mut round = || {
+        let mut out = Vec::with_capacity(64);
+        for words in [
+            &["SET", "text", &value, "PX", "1"][..],
+            &["RPUSH", "list", &value, "x"],
+            &["PEXPIRE", "list", "1"],
+        ] {
+            let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+            store.call(&mut session, &words, now_ms, &mut out);
+        }
+        now_ms += 5;
+        store.call(&mut session, &[b"EXISTS", b"text", b"list"], now_ms, &mut out);
+        drop(store.lock(now_ms).take_hooks(0, usize::MAX));
+        store.free_garbage();
+        store.snapshot(now_ms).memory_bytes as i64
+    };
+    (0..10).for_each(|_| drop(round()));
+    let before = round();
+    (0..100).for_each(|_| drop(round()));
+    let grown = round() - before;
+    assert!(grown.abs() < 4_000, "{grown} bytes more after 100 rounds of 12 KB");
+}

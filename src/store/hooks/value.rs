@@ -32,6 +32,8 @@ impl HookValue {
         }
         let mut out = Vec::new();
         write_collection(value, &mut Reply::new(&mut out, true));
+        // Exact, so that its bytes are known.
+        out.shrink_to_fit();
         HookValue::Collection(out)
     }
 

@@ -4,10 +4,12 @@
 //! so transactions, checks of rights and counters treat them like any other command.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::super::commands::{CommandId, table};
 use super::super::{Args, CommandError, Store};
 use super::{Counter, Engine, Handle};
+use crate::limits::LUA_COMMAND_NAME_BYTES_MAX;
 
 /// The hidden rows' names; the blank keeps clients from calling them.
 pub const WRITING: &str = "lua command";
@@ -60,6 +62,8 @@ pub struct CommandFile {
 pub struct LuaCommand {
     /// What the definition says.
     pub spec: CommandSpec,
+    /// Its name, and the same in lower case.
+    pub names: (Arc<str>, Arc<str>),
     /// To run it.
     pub handle: Handle,
     /// Its runs.
@@ -83,7 +87,14 @@ impl LuaCommands {
 
     /// The command called `name`, in any case.
     pub fn find(&self, name: &[u8]) -> Option<&LuaCommand> {
-        self.by_name.get(name).or_else(|| self.by_name.get(&name.to_ascii_lowercase()))
+        if let Some(found) = self.by_name.get(name) {
+            return Some(found);
+        }
+        let mut lower = [0; LUA_COMMAND_NAME_BYTES_MAX];
+        let lower = lower.get_mut(..name.len())?;
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        self.by_name.get(&*lower)
     }
 
     /// All in the order of their names.
@@ -159,7 +170,8 @@ impl Store {
                     )
                 })?;
                 let counter = Counter::default();
-                fresh.push(LuaCommand { spec: spec.clone(), handle: *handle, counter });
+                let names = (Arc::from(&*spec.name), Arc::from(spec.name.to_ascii_lowercase()));
+                fresh.push(LuaCommand { spec: spec.clone(), names, handle: *handle, counter });
             }
             Ok(fresh)
         });

@@ -2,6 +2,7 @@
 //! replaced and restored as a whole or not at all.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Counter, Engine, Handle, ScriptFlags, shebang};
 
@@ -10,6 +11,8 @@ use super::{Counter, Engine, Handle, ScriptFlags, shebang};
 pub struct Function {
     /// As it was registered.
     pub name: Vec<u8>,
+    /// The same for errors, and in lower case.
+    pub names: (Arc<str>, Arc<str>),
     /// What it does.
     pub description: Option<Vec<u8>>,
     /// What it says about itself.
@@ -77,7 +80,9 @@ impl Functions {
             let super::Registered { name: own, description, handle, .. } = function;
             let key = own.to_ascii_lowercase();
             let library = name.clone();
-            let row = Function { name: own, description, flags, handle, counter, library };
+            let text = |name: &[u8]| Arc::from(String::from_utf8_lossy(name));
+            let names = (text(&own), text(&key));
+            let row = Function { name: own, names, description, flags, handle, counter, library };
             self.functions.insert(key, row);
         }
         self.libraries.insert(name.clone(), text.to_vec());
@@ -194,6 +199,6 @@ impl Functions {
     }
 
     pub(super) fn counter(&mut self, name: &[u8]) -> Option<&mut Counter> {
-        self.functions.get_mut(&name.to_ascii_lowercase()).map(|function| &mut function.counter)
+        self.functions.get_mut(name).map(|function| &mut function.counter)
     }
 }

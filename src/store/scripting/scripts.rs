@@ -2,11 +2,12 @@
 //! first, when there are too many; SCRIPT LOAD's stay.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 
 use super::{Counter, Engine, Handle, ScriptFlags, shebang};
-use crate::limits::SCRIPTS_EVALED_MAX;
+use crate::limits::{SCRIPT_TEXT_KEPT_BYTES_MAX, SCRIPTS_EVALED_MAX};
 
 /// The SHA1 of a script's text.
 pub type Sha = [u8; 20];
@@ -16,6 +17,8 @@ pub type Sha = [u8; 20];
 pub struct Script {
     /// Of its text.
     pub sha: Sha,
+    /// The same in digits.
+    pub name: Arc<str>,
     /// To run it.
     pub handle: Handle,
     /// What its first line says.
@@ -41,6 +44,8 @@ pub struct Scripts {
     text_bytes: usize,
     /// What EVALSHA asked for last, as it asked.
     last: Option<([u8; 40], u32)>,
+    /// What EVAL brought last.
+    last_text: Option<(Box<[u8]>, u32)>,
     /// Scripts forgotten because there were too many.
     pub evicted: u64,
 }
@@ -82,6 +87,21 @@ impl Scripts {
         Some(index)
     }
 
+    /// The place of the script with this text. The last one is told by its bytes, which is cheaper than their SHA1.
+    pub fn find_text(&mut self, text: &[u8]) -> Result<u32, Sha> {
+        if let Some((last, index)) = &self.last_text
+            && **last == *text
+        {
+            return Ok(*index);
+        }
+        let sha = sha1(text);
+        let index = self.find(&sha).ok_or(sha)?;
+        if text.len() <= SCRIPT_TEXT_KEPT_BYTES_MAX {
+            self.last_text = Some((text.into(), index));
+        }
+        Ok(index)
+    }
+
     /// The place of a script.
     pub fn find(&self, sha: &Sha) -> Option<u32> {
         self.by_sha.get(sha).copied()
@@ -116,7 +136,8 @@ impl Scripts {
         self.tick += 1;
         let counter = Counter::default();
         let (used, text_bytes) = (self.tick, text.len());
-        let script = Script { sha, handle, flags, counter, pinned, used, text_bytes };
+        let name = Arc::from(hex(&sha));
+        let script = Script { sha, name, handle, flags, counter, pinned, used, text_bytes };
         self.evaled += usize::from(!pinned);
         self.text_bytes += text_bytes;
         let index = match self.free.pop() {
@@ -153,7 +174,7 @@ impl Scripts {
             self.evicted += 1;
         }
         self.free.push(index);
-        self.last = None;
+        (self.last, self.last_text) = (None, None);
     }
 
     /// SCRIPT FLUSH: all are forgotten; their handles are to be released.

@@ -90,7 +90,7 @@ impl Store {
             }
         };
         let Suspended { counted, nanoseconds, wait, .. } = *suspended;
-        self.instance.scripting.count(&counted, nanoseconds, failed);
+        self.instance.scripting.count(&counted, Some(nanoseconds), failed);
         self.instance.attention.set(Attention::SCRIPT, false);
         self.instance.tell_lost(&mut self.keyspace);
         feed::close_script(&mut self.instance);

@@ -2,7 +2,7 @@
 
 use super::super::call::{Call, CommandError};
 use super::super::commands::{Command, CommandId, Flags, table};
-use super::super::execute::invoke;
+use super::super::execute::{NO_MEMORY, invoke};
 use super::super::instance::Instance;
 use super::super::session::State;
 use super::super::{Args, Keyspace, Reply};
@@ -64,6 +64,9 @@ impl World<'_> {
         }
         if row.flags.has(Flags::NOSCRIPT) {
             return Err(CommandError::Text("ERR This Redis command is not allowed from script"));
+        }
+        if self.run.lacks_memory && !self.run.wrote && row.flags.has(Flags::DENYOOM) {
+            return Err(CommandError::Text(NO_MEMORY));
         }
         if row.flags.has(Flags::WRITE) {
             if self.run.read_only {

@@ -106,6 +106,9 @@ fn commands_run_on_their_store() {
     ] {
         assert_eq!(client.run(words), *expected, "{words:?}");
     }
+    let many = vec!["greet"; crate::limits::LUA_COMMAND_ARGUMENTS_MAX + 2];
+    assert!(client.run(&many).starts_with("-ERR too many arguments for a command in Lua"));
+    assert_eq!(client.run(&many[1..]), "$12 hello, greet");
     for name in ["bug", "away", "far", "web", "any"] {
         let reply = client.run(&[name]);
         let text = if name == "bug" {

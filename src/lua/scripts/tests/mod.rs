@@ -466,3 +466,64 @@ fn compiled_scripts_answer_the_same() {
         ":167167000"
     );
 }
+
+/// Redis's rules: what needs memory is refused unless the script has written already or says that it knows.
+#[test]
+fn without_memory_scripts_may_not_begin_to_write() {
+    let mut client = Client::new();
+    client.run(&["SET", "k", "v"]);
+    client.run(&[
+        "FUNCTION",
+        "LOAD",
+        "#!lua name=l\nredis.register_function('f', function() return 1 end)",
+    ]);
+    client.run(&["CONFIG", "SET", "maxmemory", "1"]);
+    if crate::store::meter::balance() == 0 {
+        return;
+    }
+    let refused = "-OOM command not allowed when used memory > 'maxmemory'.";
+    let not_started = "-OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'";
+    for (script, expected) in [
+        ("return redis.call('get', 'k')", "$1 v"),
+        ("return redis.call('set', 'k', 'w')", refused),
+        (
+            "return redis.pcall('set', 'k', 'w').err",
+            "$55 OOM command not allowed when used memory > 'maxmemory'.",
+        ),
+        ("redis.call('del', 'k') return redis.call('set', 'k', 'w')", "+OK"),
+        ("#!lua\nreturn 1", not_started),
+        ("#!lua flags=no-writes\nreturn redis.call('get', 'k')", "$1 w"),
+        ("#!lua flags=allow-oom\nreturn redis.call('set', 'k', 'x')", "+OK"),
+    ] {
+        let reply = client.eval(script);
+        assert_eq!(reply.split(" script: ").next().unwrap(), expected, "{script}");
+    }
+    assert_eq!(client.run(&["FCALL", "f", "0"]), not_started);
+    client.run(&["CONFIG", "SET", "maxmemory", "0"]);
+    assert_eq!(client.eval("return redis.call('set', 'k', 'y')"), "+OK");
+    assert_eq!(client.run(&["FCALL", "f", "0"]), ":1");
+}
+
+/// Of short runs only some are measured; the others count as those.
+#[test]
+fn times_of_scripts_are_told() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    fn clock() -> u64 {
+        static READ: AtomicU64 = AtomicU64::new(0);
+        READ.fetch_add(2000, Ordering::Relaxed)
+    }
+    let settings =
+        Settings { seed: 1, scripting: Some(make), clock: Some(clock), ..Settings::default() };
+    let mut client = Client { store: Store::new(&settings), ..Client::new() };
+    for _ in 0..64 {
+        client.eval("return 1");
+    }
+    client.eval("error('x')");
+    let stats = client.run(&["SCRIPT", "STATS"]);
+    let rows: Vec<&str> = stats.split("$4 sha1").skip(1).collect();
+    let of = |row: &str| {
+        row.split(' ').filter(|word| word.starts_with(':')).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(of(rows[0]), ":64 :0 :128 :2", "{stats}");
+    assert_eq!(of(rows[1]), ":1 :1 :2 :2", "{stats}");
+}
