@@ -27,7 +27,7 @@
 //! | [`proto`] | protocols as bytes and values: RESP, HTTP/1, WebSocket, framing, control frames | sockets, clocks, stores |
 //! | [`ring`] | the kernel door: [`ring::Driver`], io_uring, the simulated network, timers, clocks | protocols, runtimes |
 //! | [`store`] | the keyspace and its commands; [`store::batch`] is the hot path, [`store::feed`] what they changed | sockets, clocks, Lua |
-//! | [`persist`] | what is on disk, as bytes: whole RDB files | files, clocks |
+//! | [`persist`] | what is on disk, as bytes: whole RDB files, logs' manifests, snapshots in the making | files, clocks |
 //! | [`net`] | outboxes, listening and dialling, TLS | protocols, runtimes |
 //! | [`lua`] | app VMs: events in, actions out | sockets, workers, the control thread |
 //! | [`runtime`] | what servers, clients, proxies and caches do on one worker | the control thread, the command line |
@@ -50,6 +50,10 @@
 //!    once over its events and asks for [`lua::Action`]s.
 //! 4. What was appended to an outbox becomes one gathered send per connection and turn, its chunks moved into the op and
 //!    back out of the completion. Then one submit-and-wait.
+//!
+//! A cache that is kept on disk has a thread of its own for that ([`runtime::keeper`]): it takes the changes as commands
+//! ([`store::feed`]), writes and syncs them, and takes pictures of the data ([`store::saving`]) in short holds. Its files aren't
+//! the ring's: an fsync through io_uring waits on a kernel's thread all the same, and a thread that may wait is plainer.
 //!
 //! # Rules that everything rests on
 //!

@@ -272,6 +272,18 @@ pub const BACKLOG_FEED_BYTES: usize = 64 * 1024;
 pub const BACKLOG_BYTES_MIN: u64 = 64 * 1024;
 /// The largest.
 pub const BACKLOG_BYTES_LIMIT: u64 = 1024 * 1024 * 1024;
+/// Bytes of changes that may wait to be written to a cache's append log; beyond, the log is written anew.
+pub const FEED_WAITING_BYTES_MAX: usize = 256 << 20;
+/// Bytes that one write to an append log gathers at most.
+pub const LOG_WRITE_BYTES_MAX: usize = 8 << 20;
+/// Entries of a snapshot's step, whose time the store is held.
+pub const SAVE_STEP_ENTRIES: usize = 256;
+/// Bytes of such a step at most, but for the last entry's.
+pub const SAVE_STEP_BYTES: usize = 64 * 1024;
+/// Bytes of a snapshot after which it is synced.
+pub const SAVE_SYNC_BYTES: usize = 32 << 20;
+/// Bytes that a load reads at once.
+pub const LOAD_READ_BYTES: usize = 256 * 1024;
 /// Broadcasts of one run are delivered together up to this size.
 pub const BROADCAST_GATHERED_BYTES_MAX: usize = 64 * 1024;
 /// How often a runtime's WebSockets are looked after at most, in milliseconds.

@@ -84,6 +84,7 @@ pub fn run<C: Clients>(options: &DaemonOptions, clients: C) -> Result<(), Operat
     let mut turns =
         daemon.control_loop(options, &home, driver, clients, signals, Fd(socket.as_raw_fd()))?;
     let result = turn_until_end(&mut turns, options);
+    turns.manager().end_keepers();
     // Clients that come now find nobody, rather than a socket that doesn't answer.
     drop(socket);
     if let Err(error) = fs::remove_file(&home.socket) {
@@ -167,6 +168,7 @@ impl Daemon {
             workers: Arc::clone(&self.setup.inboxes),
             stores: Arc::clone(&self.setup.stores),
             resolved: Arc::clone(&self.resolved),
+            reports: Arc::clone(&self.setup.control),
             logs: open_logs(options, home),
             state: state.clone(),
             facts: std::mem::take(&mut self.facts),

@@ -99,6 +99,11 @@ impl StateFolder {
         StateFolder { folder: folder.to_path_buf() }
     }
 
+    /// Where a cache's keys are kept.
+    pub fn cache(&self, name: &str) -> PathBuf {
+        self.folder.join("caches").join(name)
+    }
+
     /// Keeps a runtime.
     ///
     /// # Errors

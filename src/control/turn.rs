@@ -485,6 +485,7 @@ mod tests {
             workers: Arc::new([]),
             stores: Arc::default(),
             resolved: Arc::default(),
+            reports: Arc::default(),
             logs: Logs::default(),
             state: None,
             facts: serde_json::Map::new(),

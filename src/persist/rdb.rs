@@ -80,6 +80,12 @@ impl Writer {
         write_number(&mut self.out, expiring as u64);
     }
 
+    /// The keys that follow are of that database, of which the file has said how much it has.
+    pub fn select(&mut self, index: u8) {
+        self.out.push(section::DATABASE);
+        write_number(&mut self.out, u64::from(index));
+    }
+
     /// A key with its value and expiry.
     pub fn entry(&mut self, entry: Entry<'_>) {
         let out = &mut self.out;

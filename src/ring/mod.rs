@@ -10,6 +10,7 @@
 mod buffers;
 pub mod clock;
 pub mod datagram;
+pub mod disk;
 pub mod features;
 pub mod folder;
 mod lent;

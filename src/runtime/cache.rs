@@ -5,6 +5,7 @@
 //! that isn't complete moves to the connection's input, and so does what waits: behind AUTH, or behind replies that the
 //! peer doesn't take.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use super::limiter;
 use super::local::Local;
 use super::stats::StatsCell;
 
+mod durable;
 mod front;
 pub mod hooks;
 mod scripts;
@@ -82,6 +84,8 @@ pub struct CacheState {
     timed_out: Vec<u64>,
     /// What its app hears of it, if that is at home here.
     hooks: hooks::HookState,
+    /// Replies that wait for the disk: up to which offset of the feed, and whose.
+    unsafe_replies: VecDeque<(u64, Vec<ConnectionId>)>,
     /// When the store was last told the process's figures, in monotonic milliseconds.
     figures_ms: u64,
 }
@@ -191,6 +195,7 @@ pub fn state(placement: &super::Placement) -> Option<Box<CacheState>> {
         limits: OutputLimits::default(),
         slow: Vec::new(),
         hooks: hooks::HookState::default(),
+        unsafe_replies: VecDeque::new(),
         figures_ms: 0,
     }))
 }
@@ -366,7 +371,7 @@ fn run_one(local: &mut Local, driver: &mut dyn Driver, index: usize) -> bool {
         return true;
     };
     let store = Arc::clone(&store.store);
-    let mut done = false;
+    let (mut done, mut wrote) = (false, false);
     let mut left = Left::default();
     while !done {
         let Some(mut held) = store.try_lock(now_ms) else { break };
@@ -388,12 +393,17 @@ fn run_one(local: &mut Local, driver: &mut dyn Driver, index: usize) -> bool {
             state.timed_out.drain(..).for_each(|wait| held.time_out(wait));
             batch::hand_out(&mut held, &mut front);
         }
+        let offset = held.instance.feed.offset();
         done = state.batch.run_timed(&mut held, &mut front, &|| clock.precise_ns());
         state.batch.account(&mut held, driver.precise_ns() - started_ns);
         state.leaving.drain(..).for_each(|mut session| held.disconnect(&mut session));
+        wrote |= held.instance.feed.offset() != offset;
         left.look(&mut held, worker);
     }
     left.settle(local, index);
+    if store.waits_for_disk() {
+        durable::hold_batch(local, index, wrote);
+    }
     let Some(state) = local.instance_at(index).cache.as_mut() else { return true };
     state.active = true;
     let clients = if done {

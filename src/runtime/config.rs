@@ -6,6 +6,7 @@
 mod behind;
 mod bounds;
 mod commands;
+mod disk;
 pub mod fields;
 mod secure;
 mod values;
@@ -89,6 +90,8 @@ impl RuntimeConfig {
             write_behind: super::cache::hooks::WriteBehind::default(),
             maxmemory: 0,
             eviction: Policy::NoEviction,
+            persist: crate::store::persistence::Persist::None,
+            appendfsync: crate::store::persistence::Sync::EverySecond,
             limits: super::limiter::Limits::default(),
             proxy_protocol: Vec::new(),
             tls: crate::net::tls::Settings::default(),
@@ -169,7 +172,7 @@ pub fn fields_of(kind: RuntimeKind) -> impl Iterator<Item = &'static Field> {
 
 /// All rows of the table.
 pub fn every_field() -> impl Iterator<Item = &'static Field> {
-    FIELDS.iter().chain(bounds::FIELDS).chain(secure::FIELDS).chain(web::FIELDS)
+    FIELDS.iter().chain(disk::FIELDS).chain(bounds::FIELDS).chain(secure::FIELDS).chain(web::FIELDS)
 }
 
 /// The port of a runtime that names none; a client has none.

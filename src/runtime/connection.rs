@@ -130,6 +130,8 @@ pub struct Connection {
     pub ended: bool,
     /// It is in the worker's list of connections to flush.
     pub dirty: bool,
+    /// Its output waits until a cache's changes up to there are on disk; 0: it doesn't.
+    pub disk_offset: u64,
     /// The generation of the app that knows it; 0 for none.
     pub generation: u32,
     /// Its place in the instance's list of members.

@@ -56,6 +56,7 @@ impl Local {
             read_ended: false,
             ended: false,
             dirty: false,
+            disk_offset: 0,
             generation: 0,
             member: u32::MAX,
         })?;
@@ -323,7 +324,8 @@ impl Local {
     fn flush_one(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
         let Some(fd) = connection.fd else { return };
-        if !matches!(connection.phase, Phase::Open | Phase::Flushing) {
+        if !matches!(connection.phase, Phase::Open | Phase::Flushing) || connection.disk_offset > 0
+        {
             return;
         }
         let chunks = match connection.layer {

@@ -11,6 +11,7 @@ pub mod config;
 pub mod connection;
 pub mod flow;
 pub mod instance;
+pub mod keeper;
 pub mod limiter;
 pub mod listening;
 pub mod local;
@@ -212,6 +213,10 @@ pub struct RuntimeConfig {
     pub write_behind: cache::hooks::WriteBehind,
     /// cache: bytes that it may take; 0: no limit.
     pub maxmemory: u64,
+    /// cache: how it is kept on disk.
+    pub persist: crate::store::persistence::Persist,
+    /// cache: when its append log is forced to the disk.
+    pub appendfsync: crate::store::persistence::Sync,
     /// cache: what happens then.
     pub eviction: crate::store::eviction::Policy,
     /// What peers may do.

@@ -429,6 +429,11 @@ impl Store {
         go_on(keyspace, instance);
     }
 
+    /// What a wait was for has happened.
+    pub(super) fn answer_wait(&mut self, number: u64, reply: Vec<u8>) {
+        finish(&mut self.keyspace, &mut self.instance, number, |_, out| *out = reply);
+    }
+
     /// The time of a wait is up; nothing happens if it has ended already.
     pub fn time_out(&mut self, number: u64) {
         finish(&mut self.keyspace, &mut self.instance, number, late);

@@ -12,6 +12,7 @@ use super::events::Classes;
 use super::eviction::Policy;
 use super::instance::Settings;
 use super::output_limits::OutputLimits;
+use super::persistence::{Persist, SaveRule, Sync, parse_rules, rules_text};
 use super::thresholds::{REDIS, Thresholds};
 use crate::limits::{BUSY_REPLY_THRESHOLD_MS, DATABASES, RESP_BULK_BYTES_MAX};
 
@@ -62,6 +63,19 @@ pub struct Config {
     pub tracking_keys_max: usize,
     /// How much may wait for clients that don't read.
     pub output_limits: OutputLimits,
+    /// Somebody keeps the store on disk, in that folder.
+    pub on_disk: bool,
+    pub folder: String,
+    /// Whether changes are written to an append log, and when that is forced to the disk.
+    pub append_only: bool,
+    pub sync: Sync,
+    /// When snapshots are written by themselves.
+    pub save_rules: Vec<SaveRule>,
+    /// The log is rewritten when it has grown by so many percent and has so many bytes; 0: never.
+    pub rewrite_percentage: u32,
+    pub rewrite_bytes_min: u64,
+    /// Writing commands are refused after a snapshot that failed.
+    pub stops_on_save_error: bool,
 }
 
 /// One parameter.
@@ -106,6 +120,17 @@ impl Config {
             notify: Classes::default(),
             tracking_keys_max: 1_000_000,
             output_limits: OutputLimits::default(),
+            on_disk: settings.persist != Persist::None,
+            folder: settings.folder.clone(),
+            append_only: settings.persist == Persist::Aof,
+            sync: settings.sync,
+            save_rules: match settings.persist {
+                Persist::Snapshot => parse_rules(SAVE_RULES).unwrap_or_default(),
+                Persist::None | Persist::Aof => Vec::new(),
+            },
+            rewrite_percentage: 100,
+            rewrite_bytes_min: 64 << 20,
+            stops_on_save_error: true,
         }
     }
 
@@ -167,6 +192,11 @@ macro_rules! boolean {
 const COUNT: std::ops::RangeInclusive<i64> = 0..=i64::MAX;
 const SMALL: std::ops::RangeInclusive<i64> = 0..=i32::MAX as i64;
 
+/// Redis's.
+const SAVE_RULES: &[u8] = b"3600 1 300 100 60 10000";
+
+const NO_DISK: &str = "this cache isn't kept on disk: socketley edit NAME --persist snapshot (or aof), then restart it";
+
 /// The parameters that mean something here, by name.
 #[rustfmt::skip]
 pub const PARAMETERS: &[Parameter] = &[
@@ -179,6 +209,26 @@ pub const PARAMETERS: &[Parameter] = &[
         }),
     },
     number!("acllog-max-len", acl_log_len, SMALL),
+    Parameter {
+        name: "appendfsync",
+        get: |config| config.sync.name().into(),
+        set: Some(|config, value| {
+            values::choice(value, &Sync::NAMES).map(|index| config.sync = Sync::of_index(index))
+        }),
+    },
+    Parameter {
+        name: "appendonly",
+        get: |config| values::yes_or_no(config.append_only),
+        set: Some(|config, value| match values::boolean(value)? {
+            true if !config.on_disk => Err(NO_DISK.into()),
+            on => {
+                config.append_only = on;
+                Ok(())
+            }
+        }),
+    },
+    memory!("auto-aof-rewrite-min-size", rewrite_bytes_min),
+    number!("auto-aof-rewrite-percentage", rewrite_percentage, SMALL),
     number!("busy-reply-threshold", busy_reply_threshold_ms, SMALL),
     Parameter {
         name: "client-output-buffer-limit",
@@ -186,6 +236,7 @@ pub const PARAMETERS: &[Parameter] = &[
         set: Some(|config, value| config.output_limits.set(value).map_err(Cow::Borrowed)),
     },
     fixed!("databases", DATABASES),
+    Parameter { name: "dir", get: |config| config.folder.clone().into_bytes(), set: None },
     Parameter {
         name: "enable-debug-command",
         get: |config| (if config.admin { "yes" } else { "local" }).into(),
@@ -238,11 +289,24 @@ pub const PARAMETERS: &[Parameter] = &[
             Ok(())
         }),
     },
+    Parameter {
+        name: "save",
+        get: |config| rules_text(&config.save_rules).into_bytes(),
+        set: Some(|config, value| {
+            let rules = parse_rules(value).ok_or("Invalid save parameters")?;
+            if !rules.is_empty() && !config.on_disk {
+                return Err(NO_DISK.into());
+            }
+            config.save_rules = rules;
+            Ok(())
+        }),
+    },
     number!("set-max-intset-entries", thresholds.set_integers, COUNT),
     number!("set-max-listpack-entries", thresholds.set_entries, COUNT),
     memory!("set-max-listpack-value", thresholds.set_value_bytes),
     number!("slowlog-log-slower-than", slowlog_slower_than_us, -1..=i64::MAX),
     number!("slowlog-max-len", slowlog_len, SMALL),
+    boolean!("stop-writes-on-bgsave-error", stops_on_save_error),
     number!("tracking-table-max-keys", tracking_keys_max, COUNT),
     number!("zset-max-listpack-entries", thresholds.sorted_set_entries, COUNT),
     memory!("zset-max-listpack-value", thresholds.sorted_set_value_bytes),

@@ -176,6 +176,7 @@ impl Store {
         };
         let Some((database, key)) = chosen else { return false };
         let hash = self.keyspace.hash(&key);
+        self.instance.keep_for_saving(&self.keyspace, database, &key);
         let place = self.keyspace.database(database);
         place.statistics.evicted += 1;
         let value = match self.instance.keeps_lost_values() {

@@ -12,7 +12,7 @@ use super::commands::pubsub::while_listening;
 use super::commands::{Command, CommandId, Flags, table};
 use super::instance::{Attention, Instance};
 use super::session::State;
-use super::{Args, Reply, Session, Store, feed, hooks, meter, monitor, observers};
+use super::{Args, Reply, Session, Store, feed, hooks, meter, monitor, observers, saving};
 use crate::limits::RESP_REQUEST_BYTES_MAX;
 
 /// Argument bytes that the answer to an unknown command repeats.
@@ -163,6 +163,12 @@ impl Store {
         now_ms: u64,
     ) -> Result<bool, CommandError> {
         let attention = self.instance.attention;
+        const DISK: Attention = Attention::LOADING.and(Attention::MISCONF);
+        if attention.any(DISK)
+            && let Some(refusal) = self.instance.refused_by_disk(table().row(id))
+        {
+            return Err(refusal);
+        }
         if attention.any(Attention::SCRIPT)
             && self.instance.waits_for_script(session, id, now_ms)?
         {
@@ -403,6 +409,9 @@ pub(super) fn observe(call: &mut Call<'_>, row: &Command) -> CommandResult {
 
 /// Runs a command and tells those who look at keys what it wrote.
 fn look(call: &mut Call<'_>, row: &Command) -> CommandResult {
+    if call.instance.attention.any(Attention::SAVING) && row.flags.has(Flags::WRITE) {
+        saving::before(call, row);
+    }
     if call.instance.attention.any(Attention::OBSERVED) {
         return observers::observe(call, row);
     }

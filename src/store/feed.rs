@@ -138,6 +138,11 @@ impl Feed {
         self.offset
     }
 
+    /// The end of the last piece.
+    pub fn sealed_offset(&self) -> u64 {
+        self.offset - self.bytes.len() as u64
+    }
+
     /// Says that the feed goes on from there: a replica's is its primary's.
     pub fn set_offset(&mut self, offset: u64) {
         assert!(self.bytes.is_empty(), "nothing waits to be sealed");

@@ -14,7 +14,9 @@ use super::hooks::{HookKind, HookValue, Hooks, Nudge};
 use super::meter::Meter;
 use super::monitor::Monitors;
 use super::observe::Observed;
+use super::persistence::{Persist, Persistence, Sync};
 use super::pubsub::PubSub;
+use super::saving::Saving;
 use super::scripting::{MakeEngine, Scripting};
 use super::statistics::{Process, Statistics};
 use super::tracking::Tracking;
@@ -62,6 +64,10 @@ pub struct Instance {
     pub tracking: Tracking,
     /// All changes as commands, while somebody wants to know.
     pub feed: Feed,
+    /// A picture of the data that is being taken.
+    pub(super) saving: Option<Box<Saving>>,
+    /// What is known of the data on disk.
+    pub persistence: Persistence,
     /// Who sees all commands.
     pub(super) monitors: Monitors,
     /// CLIENT PAUSE.
@@ -112,6 +118,12 @@ impl Attention {
     pub const MISSES: Attention = Attention(1 << 9);
     /// Somebody wants to know all changes.
     pub const FED: Attention = Attention(1 << 10);
+    /// A picture of the data is being taken.
+    pub const SAVING: Attention = Attention(1 << 11);
+    /// The data are being loaded, or couldn't be.
+    pub const LOADING: Attention = Attention(1 << 12);
+    /// The data can't be written to disk.
+    pub const MISCONF: Attention = Attention(1 << 13);
     /// A script is suspended.
     pub const SCRIPT: Attention = Attention(1 << 8);
 
@@ -163,6 +175,12 @@ pub struct Settings {
     pub now_ms: u64,
     /// What runs scripts; none: there are none.
     pub scripting: Option<MakeEngine>,
+    /// How it is kept on disk.
+    pub persist: Persist,
+    /// When its append log is forced to the disk.
+    pub sync: Sync,
+    /// The folder where it is.
+    pub folder: String,
     /// Reads a clock in nanoseconds, for the scripts' times; none: they aren't measured.
     pub clock: Option<fn() -> u64>,
 }
@@ -189,6 +207,8 @@ impl Instance {
             pubsub: PubSub::default(),
             tracking: Tracking::default(),
             feed: Feed::default(),
+            saving: None,
+            persistence: Persistence::default(),
             monitors: Monitors::default(),
             pause: Pause::default(),
             attention: Attention::default(),

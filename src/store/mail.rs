@@ -81,6 +81,11 @@ impl PostOffice {
         mailbox
     }
 
+    /// Tells all workers that there may be something for their clients.
+    pub(super) fn nudge_all(&self) {
+        self.boxes.lock().iter().flatten().for_each(|mailbox| (mailbox.nudge)());
+    }
+
     pub(super) fn detach(&self, worker: u8) {
         if let Some(place) = self.boxes.lock().get_mut(usize::from(worker)) {
             *place = None;

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -38,6 +38,13 @@ pub struct SharedStore {
     garbage_bytes: AtomicU64,
     /// What was freed of the store since the last hold, without it.
     freed_bytes: AtomicI64,
+    /// Of the feed: where it ended at the end of the last hold, and what is safe on disk.
+    feed_end: AtomicU64,
+    safe: AtomicU64,
+    /// Replies leave when what they tell is safe.
+    waits_for_disk: AtomicBool,
+    /// The disk fails at the moment, so nothing is written to the store.
+    disk_fails: AtomicBool,
 }
 
 /// The store while its lock is held.
@@ -94,6 +101,10 @@ pub struct Snapshot {
     pub eviction: &'static str,
     /// What its app's hooks have had to do; nothing if it has none.
     pub hooks: Option<super::hooks::Figures>,
+    /// When it was last saved, in milliseconds since the epoch.
+    pub last_save_ms: Option<u64>,
+    /// Why it isn't served, or not written to disk.
+    pub disk_error: Option<String>,
 }
 
 impl SharedStore {
@@ -109,6 +120,10 @@ impl SharedStore {
             post: PostOffice::default(),
             garbage_bytes: AtomicU64::new(0),
             freed_bytes: AtomicI64::new(0),
+            feed_end: AtomicU64::new(0),
+            safe: AtomicU64::new(u64::MAX),
+            waits_for_disk: AtomicBool::new(false),
+            disk_fails: AtomicBool::new(false),
         })
     }
 
@@ -239,6 +254,40 @@ impl SharedStore {
         instance.apply_config(keyspace);
     }
 
+    /// Whether replies leave only when what they tell is safe on disk.
+    #[inline]
+    pub fn waits_for_disk(&self) -> bool {
+        self.waits_for_disk.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing can be made safe at the moment; writing commands are refused, so only replies to those before have to wait.
+    pub fn disk_fails(&self) -> bool {
+        self.disk_fails.load(Ordering::Acquire)
+    }
+
+    /// Says whether that is so.
+    pub fn set_disk_fails(&self, fails: bool) {
+        self.disk_fails.store(fails, Ordering::Release);
+    }
+
+    /// Where the feed ended when the store was last held.
+    pub fn feed_end(&self) -> u64 {
+        self.feed_end.load(Ordering::Acquire)
+    }
+
+    /// All of the feed before it is on disk.
+    pub fn safe_offset(&self) -> u64 {
+        self.safe.load(Ordering::Acquire)
+    }
+
+    /// Says what is on disk; workers whose replies wait for that are told.
+    pub fn set_safe_offset(&self, offset: u64) {
+        let before = self.safe.swap(offset, Ordering::AcqRel);
+        if before != offset && self.waits_for_disk() {
+            self.post.nudge_all();
+        }
+    }
+
     /// From now on somebody wants to know all changes: [`feed`].
     pub fn subscribe(
         &self,
@@ -364,6 +413,8 @@ impl Held<'_> {
             maxmemory: self.instance.config.maxmemory,
             eviction: self.instance.config.policy.name(),
             hooks: self.instance.hooks.figures(),
+            last_save_ms: self.instance.persistence.last_save_ms,
+            disk_error: self.instance.persistence.error(),
         }
     }
 }
@@ -394,6 +445,14 @@ impl Drop for Held<'_> {
             instance.tell_lost(keyspace);
         }
         let fed = self.instance.feed.seal();
+        let feed_end = self.instance.feed.sealed_offset();
+        self.shared.feed_end.store(feed_end, Ordering::Release);
+        let keeper = self.instance.persistence.take_call();
+        let waits = self.instance.waits_for_disk();
+        let stopped = self.shared.waits_for_disk() && !waits;
+        if waits != self.shared.waits_for_disk() {
+            self.shared.waits_for_disk.store(waits, Ordering::Release);
+        }
         self.instance.meter.settle();
         let garbage = self.keyspace.take_garbage();
         let mut told = Vec::new();
@@ -405,6 +464,12 @@ impl Drop for Held<'_> {
         mail::nudge(&told);
         nudges.into_iter().for_each(|nudge| nudge());
         feed::nudge(&fed);
+        if stopped {
+            self.shared.post.nudge_all();
+        }
+        if let Some(keeper) = keeper {
+            keeper();
+        }
         if !garbage.is_empty() {
             let mut shared = self.shared.garbage.lock();
             shared.extend(garbage);

@@ -10,6 +10,7 @@ mod cache_cli;
 mod cli;
 mod clients;
 mod console;
+mod durable;
 mod examples;
 mod hooks;
 mod http;

@@ -41,6 +41,7 @@ use crate::error::OperatorError;
 use crate::id::{AppId, RuntimeId};
 use crate::log::{LogLevel, LogRecord};
 use crate::ring::Now;
+use crate::runtime::keeper::thread::KeeperThread;
 use crate::runtime::message::{FromWorker, Inbox, ToWorker};
 use crate::runtime::stores::StoreMap;
 
@@ -65,6 +66,8 @@ pub struct ManagerSetup {
     pub stores: Arc<StoreMap>,
     /// Where addresses of looked-up names arrive; the control loop's ring is woken by it.
     pub resolved: Arc<Inbox<Resolved>>,
+    /// Where the threads that keep caches on disk report to.
+    pub reports: Arc<Inbox<FromWorker>>,
     /// The log.
     pub logs: Logs,
     /// Where to keep what must survive; nothing is kept without.
@@ -92,6 +95,8 @@ pub struct Manager {
     streams: streams::Streams,
     ids: Ids,
     shutdown: Option<Shutdown>,
+    /// Threads that still write down what a stopped cache held.
+    finishing: BTreeMap<String, KeeperThread>,
     files_version: u64,
     started_ms: u64,
 }
@@ -127,6 +132,7 @@ impl Manager {
             streams: streams::Streams::default(),
             ids: Ids::default(),
             shutdown: None,
+            finishing: BTreeMap::new(),
             files_version: 0,
         }
     }
@@ -190,6 +196,16 @@ impl Manager {
         self.shutdown.as_ref().is_some_and(|shutdown| {
             shutdown.left == 0 || self.setup.now.monotonic_ms() >= shutdown.deadline_ms
         })
+    }
+
+    /// Waits until all that caches hold is on disk, if it is kept there.
+    pub fn end_keepers(&mut self) {
+        let keepers = self.runtimes.values_mut().filter_map(|runtime| runtime.keeper.take());
+        let keepers: Vec<KeeperThread> = keepers.collect();
+        // All end at the same time; each drop waits for one.
+        keepers.iter().for_each(KeeperThread::end_soon);
+        drop(keepers);
+        self.finishing.clear();
     }
 
     /// Whether the daemon is ending.

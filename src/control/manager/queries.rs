@@ -99,6 +99,10 @@ impl Manager {
             if let Some(hooks) = &snapshot.hooks {
                 add_hooks(&mut stats, hooks);
             }
+            if runtime.keeper.is_some() {
+                stats["last_save_ms"] = json!(snapshot.last_save_ms);
+                stats["disk"] = json!(snapshot.disk_error.as_deref().unwrap_or("ok"));
+            }
         }
         Ok(stats)
     }

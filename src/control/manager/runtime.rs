@@ -12,6 +12,7 @@ use crate::control::state::SavedSource;
 use crate::error::OperatorError;
 use crate::id::{RuntimeId, RuntimeKind};
 use crate::net::tls::Tls;
+use crate::runtime::keeper::thread::KeeperThread;
 use crate::runtime::{Placement, RuntimeConfig, RuntimeStats, WorkerCount};
 use crate::store::SharedStore;
 use crate::suggest::did_you_mean;
@@ -90,6 +91,8 @@ pub struct Runtime {
     pub workers: Vec<u8>,
     /// cache: its store while it runs.
     pub store: Option<Arc<SharedStore>>,
+    /// cache: who keeps it on disk while it runs.
+    pub keeper: Option<KeeperThread>,
     /// Its certificates as last read, while it runs.
     pub tls: Tls,
     /// Whether it shall run: also true for one that couldn't start.
@@ -194,6 +197,7 @@ impl Manager {
             handlers: Vec::new(),
             workers: Vec::new(),
             store: None,
+            keeper: None,
             tls: Tls::default(),
             wanted: false,
             created_ms: self.setup.now.unix_ms,

@@ -2,14 +2,17 @@
 //!
 //! Must not know: what an app's file says.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Manager, Status, Then};
 use crate::error::OperatorError;
 use crate::id::RuntimeKind;
-use crate::log::LogLevel;
-use crate::runtime::message::ToWorker;
+use crate::log::{LogLevel, LogRecord};
+use crate::runtime::keeper::thread::KeeperThread;
+use crate::runtime::message::{FromWorker, ToWorker};
 use crate::runtime::{Access, RuntimeConfig};
+use crate::store::persistence::Persist;
 use crate::store::{Settings, SharedStore};
 
 impl Manager {
@@ -130,8 +133,15 @@ impl Manager {
         if runtime.store.is_some() {
             return;
         }
+        // Whoever still writes down what it held before must have done so.
+        self.finishing.remove(&config.name);
+        let folder = self.setup.state.as_ref().map(|state| state.cache(&config.name));
+        let folder = folder.filter(|_| config.persist != Persist::None);
         let settings = Settings {
             name: config.name.clone(),
+            sync: config.appendfsync,
+            persist: if folder.is_some() { config.persist } else { Persist::None },
+            folder: folder.as_ref().map(|it| it.display().to_string()).unwrap_or_default(),
             port,
             password: config.password.clone().map(String::into_bytes),
             readonly: config.access == Access::ReadOnly,
@@ -146,9 +156,40 @@ impl Manager {
         };
         let store = SharedStore::new(&settings);
         self.setup.stores.insert(&config.name, Arc::clone(&store));
-        runtime.store = Some(store);
+        runtime.store = Some(Arc::clone(&store));
         for worker in 0..self.worker_count() as u8 {
             self.tell(worker, ToWorker::CachesChanged);
+        }
+        match folder {
+            Some(folder) => self.keep(&config.name, store, folder),
+            None if config.persist != Persist::None => {
+                let text = "isn't kept on disk: `socketley run` keeps nothing; use `socketley daemon` and `apply`";
+                self.log(LogLevel::Warn, &config.name, text);
+            }
+            None => {}
+        }
+    }
+
+    /// Keeps a cache's keys in a folder from now on, after loading what is there.
+    fn keep(&mut self, name: &str, store: Arc<SharedStore>, folder: PathBuf) {
+        let (reports, source) = (Arc::clone(&self.setup.reports), name.to_owned());
+        let report = move |level, text| {
+            let (unix_ms, source) = (crate::ring::clock::now().unix_ms, source.clone());
+            reports.send(FromWorker::Log(LogRecord { unix_ms, level, source, text }));
+        };
+        match KeeperThread::start(store, folder, Box::new(report)) {
+            Ok(keeper) => {
+                if let Some(runtime) = self.runtimes.get_mut(name) {
+                    runtime.keeper = Some(keeper);
+                }
+            }
+            Err(error) => {
+                self.log(
+                    LogLevel::Error,
+                    name,
+                    format!("isn't kept on disk: no thread for that: {error}"),
+                );
+            }
         }
     }
 
@@ -159,6 +200,10 @@ impl Manager {
             && runtime.store.take().is_some()
         {
             self.setup.stores.remove(name);
+            if let Some(keeper) = runtime.keeper.take() {
+                keeper.end_soon();
+                self.finishing.insert(name.to_owned(), keeper);
+            }
         }
     }
 

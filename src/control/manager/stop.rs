@@ -9,6 +9,7 @@ use crate::id::RuntimeKind;
 use crate::limits::{DRAIN_MS, WORKER_ANSWER_MS};
 use crate::log::LogLevel;
 use crate::runtime::message::ToWorker;
+use crate::store::persistence::Persist;
 
 impl Manager {
     /// Stops a runtime; one that doesn't run is left alone. Its lock is held by the caller.
@@ -79,8 +80,11 @@ impl Manager {
         runtime.workers.clear();
         runtime.degraded = None;
         self.streams.publish_end(runtime.id);
-        let lost =
-            if runtime.config.kind == RuntimeKind::Cache { "; its keys are gone" } else { "" };
+        let lost = match (runtime.config.kind, runtime.config.persist) {
+            (RuntimeKind::Cache, Persist::None) => "; its keys are gone",
+            (RuntimeKind::Cache, _) => "; its keys are kept on disk",
+            _ => "",
+        };
         if runtime.has_script() {
             self.drop_app(name);
         }

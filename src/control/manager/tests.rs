@@ -214,6 +214,7 @@ fn manager(workers: usize, folder: &std::path::Path) -> Manager {
         workers: (0..workers).map(|_| Arc::default()).collect(),
         stores: Arc::default(),
         resolved: Arc::default(),
+        reports: Arc::default(),
         logs: Logs::default(),
         state: Some(StateFolder::new(folder)),
         facts: serde_json::Map::new(),

@@ -13,6 +13,7 @@
 //! Must not know: protocols, workers. No real I/O, no clock.
 
 mod datagrams;
+pub mod disk;
 mod driver;
 mod network;
 mod ops;

@@ -10,6 +10,7 @@ use crate::runtime::message::ToWorker;
 use crate::store::batch::Clients;
 use crate::store::output_limits::OutputLimits;
 
+use super::durable;
 use super::front::Front;
 use super::{CacheTurn, go_on, maintain_soon, mark_dirty, parse_input};
 
@@ -30,6 +31,7 @@ pub fn on_letters(local: &mut Local, driver: &dyn Driver, runtime: RuntimeId) {
     let Some(&index) = local.index.get(&runtime) else { return };
     open_letters(local, driver, index);
     apply(local);
+    durable::release(local, index);
 }
 
 /// Does what the letters say to the connections' outboxes; [`apply`] does the rest.
@@ -57,9 +59,11 @@ pub(super) fn apply(local: &mut Local) {
         if client.over_soft_since_ms.is_some() {
             watch_slow(local, slot);
         }
+        durable::hold_message(local, slot);
         mark_dirty(local, slot);
     }
     for (slot, wait) in resumed {
+        durable::hold(local, slot);
         resume(local, slot, wait);
     }
     for slot in slow {

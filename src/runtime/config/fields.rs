@@ -572,9 +572,6 @@ const NOT_YET: &str = "isn't in this version yet";
 /// Why a field that is planned is refused; nothing for a field that nobody knows.
 pub fn later(name: &str) -> Option<&'static str> {
     match name {
-        "persist" | "persistent" => {
-            Some("persistence isn't in this version yet: a cache is empty after a restart")
-        }
         "replicate" | "replica_of" => Some("replication isn't in this version yet"),
         "http_cache" => Some("files that are asked for often are kept in memory anyway"),
         "udp" => Some("UDP isn't in this version yet"),

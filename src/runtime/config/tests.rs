@@ -202,7 +202,7 @@ fn wrong_fields_say_what_was_expected() {
         ),
         (Cache, json!({"maxmemory": "1tb"}), "expected bytes, like 1073741824, 256mb or 1gb"),
         (Cache, json!({"eviction": "lru"}), "volatile-lru, volatile-lfu"),
-        (Cache, json!({"persist": "aof"}), "persistence isn't in this version yet"),
+        (Cache, json!({"persist": "rdb"}), "expected none, snapshot, aof"),
         (Cache, json!({"resp": false}), "every cache speaks RESP"),
         (Cache, json!({"mode": "in"}), "mode: expected readonly, readwrite, admin"),
     ];

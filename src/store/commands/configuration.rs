@@ -149,8 +149,8 @@ mod tests {
             ("CONFIG GET hz", "*2 $2 hz $2 50"),
             (
                 "CONFIG SET appendonly yes",
-                "-ERR CONFIG SET failed (possibly related to argument 'appendonly') - persistence isn't in this version \
-                 yet: the cache is empty after a restart",
+                "-ERR CONFIG SET failed (possibly related to argument 'appendonly') - this cache isn't kept on disk: \
+                 socketley edit NAME --persist snapshot (or aof), then restart it",
             ),
             ("CONFIG SET hash-max-ziplist-entries 1", "+OK"),
             ("HSET h a 1 b 2", ":2"),

@@ -6,6 +6,7 @@ use super::{Call, CommandResult, table};
 use crate::limits::CONNECTIONS_PER_WORKER_MAX;
 use crate::store::database::Database;
 use crate::store::instance::{Instance, REDIS_VERSION};
+use crate::store::persistence::Load;
 use crate::store::pubsub::Scope;
 use crate::store::random::Random;
 use crate::store::{CommandError, Keyspace};
@@ -161,7 +162,7 @@ fn memory(text: &mut Text<'_>) {
     text.line("mem_clients_slaves", 0);
     text.line("mem_clients_normal", text.instance.clients.buffer_bytes());
     text.line("mem_cluster_links", 0);
-    text.line("mem_aof_buffer", 0);
+    text.line("mem_aof_buffer", text.instance.persistence.log_buffer_bytes);
     text.line("mem_allocator", "jemalloc");
     text.line("active_defrag_running", 0);
     text.line("lazyfree_pending_objects", u8::from(text.instance.meter.garbage_bytes > 0));
@@ -207,35 +208,57 @@ fn allocator(text: &mut Text<'_>) {
     text.line("mem_fragmentation_bytes", resident.saturating_sub(allocated));
 }
 
-/// A server without disk: nothing was ever saved, and nothing went wrong.
 fn persistence(text: &mut Text<'_>) {
-    let started_s = text.instance.started_ms / 1000;
-    let dirty = text.keyspace.dirty;
-    text.line("loading", 0);
+    let kept = &text.instance.persistence;
+    let (started_ms, now_ms) = (text.instance.started_ms, text.now_ms);
+    let seconds = |since_ms: Option<u64>| {
+        since_ms.map_or(-1, |since_ms| (now_ms.saturating_sub(since_ms) / 1000) as i64)
+    };
+    let whole = |ms: Option<u64>| ms.map_or(-1, |ms| ms.div_ceil(1000) as i64);
+    let status = |error: &Option<String>| if error.is_none() { "ok" } else { "err" };
+    let saves = kept.saving_since_ms.is_some();
+    let rewrites = kept.rewriting_since_ms.is_some();
+    text.line("loading", u8::from(kept.load != Load::Done));
     text.line("async_loading", 0);
-    text.line("current_cow_size", 0);
+    if let Load::Running { read, total } = kept.load {
+        text.line("loading_total_bytes", total);
+        text.line("loading_loaded_bytes", read);
+    }
+    text.line("current_cow_size", text.instance.saving_bytes());
     text.line("current_cow_size_age", 0);
     text.line("current_fork_perc", "0.00");
-    text.line("rdb_changes_since_last_save", dirty);
-    text.line("rdb_bgsave_in_progress", 0);
-    text.line("rdb_last_save_time", started_s);
-    text.line("rdb_last_bgsave_status", "ok");
-    text.line("rdb_last_bgsave_time_sec", -1);
-    text.line("rdb_current_bgsave_time_sec", -1);
-    text.line("rdb_saves", 0);
-    text.line("rdb_last_cow_size", 0);
-    text.line("rdb_last_load_keys_expired", 0);
-    text.line("rdb_last_load_keys_loaded", 0);
-    text.line("aof_enabled", 0);
-    text.line("aof_rewrite_in_progress", 0);
-    text.line("aof_rewrite_scheduled", 0);
-    text.line("aof_last_rewrite_time_sec", -1);
-    text.line("aof_current_rewrite_time_sec", -1);
-    text.line("aof_last_bgrewrite_status", "ok");
-    text.line("aof_last_write_status", "ok");
-    text.line("aof_last_cow_size", 0);
+    text.line(
+        "rdb_changes_since_last_save",
+        text.keyspace.dirty.saturating_sub(kept.dirty_at_save),
+    );
+    text.line("rdb_bgsave_in_progress", u8::from(saves));
+    text.line("rdb_last_save_time", kept.last_save_ms.unwrap_or(started_ms) / 1000);
+    text.line("rdb_last_bgsave_status", status(&kept.save_error));
+    text.line("rdb_last_bgsave_time_sec", whole(kept.last_save_took_ms));
+    text.line("rdb_current_bgsave_time_sec", seconds(kept.saving_since_ms));
+    text.line("rdb_saves", kept.saves);
+    text.line("rdb_last_cow_size", kept.last_save_extra_bytes);
+    text.line("rdb_last_load_keys_expired", kept.loaded.1);
+    text.line("rdb_last_load_keys_loaded", kept.loaded.0);
+    text.line("aof_enabled", u8::from(text.instance.config.append_only));
+    text.line("aof_rewrite_in_progress", u8::from(rewrites));
+    text.line("aof_rewrite_scheduled", u8::from(kept.rewrite_wanted && saves));
+    text.line("aof_last_rewrite_time_sec", whole(kept.last_rewrite_took_ms));
+    text.line("aof_current_rewrite_time_sec", seconds(kept.rewriting_since_ms));
+    text.line("aof_last_bgrewrite_status", status(&kept.rewrite_error));
+    text.line("aof_rewrites", kept.rewrites);
+    text.line("aof_last_write_status", status(&kept.log_error));
+    text.line("aof_last_cow_size", kept.last_rewrite_extra_bytes);
     text.line("module_fork_in_progress", 0);
     text.line("module_fork_last_cow_size", 0);
+    if kept.logs {
+        text.line("aof_current_size", kept.log_bytes);
+        text.line("aof_base_size", kept.log_base_bytes);
+        text.line("aof_pending_rewrite", u8::from(kept.rewrite_wanted));
+        text.line("aof_buffer_length", kept.log_buffer_bytes);
+        text.line("aof_pending_bio_fsync", 0);
+        text.line("aof_delayed_fsync", 0);
+    }
 }
 
 fn stats(text: &mut Text<'_>) {

@@ -32,6 +32,7 @@ pub mod list;
 mod member_deadlines;
 mod memory;
 mod object;
+mod persistence;
 pub mod pubsub;
 pub mod scripting;
 pub mod server;
@@ -86,6 +87,7 @@ const GROUPS: &[&[Command]] = &[
     member_deadlines::COMMANDS,
     hash_deadlines::COMMANDS,
     memory::COMMANDS,
+    persistence::COMMANDS,
     function::COMMANDS,
     scripting::COMMANDS,
     pubsub::COMMANDS,

@@ -1,21 +1,16 @@
-//! What a server without disk and without replicas answers to commands about both, and LOLWUT.
+//! What a server without replicas answers to commands about them, SHUTDOWN and LOLWUT.
 
 use super::{Call, Command, CommandResult, Flags, Keys};
 use crate::store::CommandError;
 
 const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE);
-const NO_DISK: &str = "persistence isn't in this version yet: the cache is empty after a restart";
 
 /// This file's rows.
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
-    row("bgrewriteaof", 1, ADMIN, "Writes the log of commands anew", "1.0.0", no_disk),
-    row("bgsave", -1, ADMIN, "Saves the data in the background", "1.0.0", no_disk),
     row("failover", -1, ADMIN, "Hands over to a replica", "6.2.0", failover),
-    row("lastsave", 1, Flags::ADMIN.and(Flags::FAST).and(Flags::LOADING).and(Flags::STALE), "Returns when the data was last saved", "1.0.0", lastsave),
     row("lolwut", -1, Flags::READONLY.and(Flags::FAST), "Shows some art and the version", "5.0.0", lolwut),
     row("replicaof", 3, ADMIN, "Makes the server a replica of another", "5.0.0", replicaof),
-    row("save", 1, ADMIN.and(Flags::NO_MULTI), "Saves the data", "1.0.0", no_disk),
     row("shutdown", -1, ADMIN.and(Flags::NO_MULTI), "Ends the server", "1.0.0", shutdown),
     row("slaveof", 3, ADMIN, "As REPLICAOF", "1.0.0", replicaof),
 ];
@@ -30,16 +25,6 @@ const fn row(
 ) -> Command {
     let keys = Keys::NONE;
     Command { name, arity, flags, keys, group: "server", summary, since, run, subcommands: &[] }
-}
-
-fn no_disk(_: &mut Call<'_>) -> CommandResult {
-    Err(CommandError::Owned(format!("ERR {NO_DISK}").into_bytes()))
-}
-
-/// Nothing was saved; Redis answers the start's time then.
-fn lastsave(call: &mut Call<'_>) -> CommandResult {
-    call.reply.integer((call.instance.started_ms / 1000) as i64);
-    Ok(())
 }
 
 fn failover(_: &mut Call<'_>) -> CommandResult {
@@ -81,14 +66,9 @@ mod tests {
     #[test]
     fn nothing_is_promised() {
         check(&[
-            (
-                "SAVE",
-                "-ERR persistence isn't in this version yet: the cache is empty after a restart",
-            ),
             ("REPLICAOF NO ONE", "+OK"),
             ("REPLICAOF 127.0.0.1 6379", "-ERR replication isn't in this version yet"),
             ("SHUTDOWN ABORT", "-ERR No shutdown in progress."),
-            ("LASTSAVE", ":0"),
         ]);
     }
 }

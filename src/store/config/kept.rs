@@ -32,8 +32,6 @@ enum Check {
     Text,
 }
 
-const NO_PERSISTENCE: &str =
-    "persistence isn't in this version yet: the cache is empty after a restart";
 const NO_REPLICATION: &str = "replication isn't in this version yet";
 const NO_DEFRAGMENTATION: &str =
     "there is no active defragmentation; MEMORY PURGE gives free pages back";
@@ -87,10 +85,6 @@ pub const KEPT: &[Kept] = &[
     kept("aof-use-rdb-preamble", "yes", Boolean),
     kept("appenddirname", "appendonlydir", Fixed),
     kept("appendfilename", "appendonly.aof", Fixed),
-    kept("appendfsync", "everysec", Choice(&["everysec", "always", "no"])),
-    kept("appendonly", "no", Only(NO_PERSISTENCE)),
-    kept("auto-aof-rewrite-min-size", "67108864", Memory),
-    kept("auto-aof-rewrite-percentage", "100", Integer(0, i32::MAX as i64)),
     kept("bind", "127.0.0.1", Fixed),
     kept("bind-source-addr", "", Fixed),
     kept("client-query-buffer-limit", "1073741824", Only(FIXED_LIMIT)),
@@ -105,7 +99,6 @@ pub const KEPT: &[Kept] = &[
     kept("crash-log-enabled", "yes", Fixed),
     kept("daemonize", "no", Fixed),
     kept("dbfilename", "dump.rdb", Fixed),
-    kept("dir", "/", Fixed),
     kept("disable-thp", "yes", Fixed),
     kept("dynamic-hz", "yes", Boolean),
     kept("enable-module-command", "no", Fixed),
@@ -164,7 +157,6 @@ pub const KEPT: &[Kept] = &[
     kept("replica-serve-stale-data", "yes", Boolean),
     kept("replicaof", "", Fixed),
     kept("sanitize-dump-payload", "yes", Choice(&["no", "yes", "clients"])),
-    kept("save", "", Only(NO_PERSISTENCE)),
     kept("set-proc-title", "yes", Fixed),
     kept("shutdown-on-sigint", "default", Fixed),
     kept("shutdown-on-sigterm", "default", Fixed),
@@ -176,7 +168,6 @@ pub const KEPT: &[Kept] = &[
     kept("slave-serve-stale-data", "yes", Boolean),
     kept("slaveof", "", Fixed),
     kept("socket-mark-id", "0", Fixed),
-    kept("stop-writes-on-bgsave-error", "yes", Boolean),
     kept("stream-node-max-bytes", "4096", Memory),
     kept("stream-node-max-entries", "100", Integer(0, i64::MAX)),
     kept("supervised", "no", Fixed),

@@ -77,6 +77,9 @@ impl World<'_> {
                 let text = "READONLY You can't write against a read only cache.";
                 return Err(CommandError::Text(text));
             }
+            if let Some(refusal) = self.instance.refused_by_disk(row) {
+                return Err(refusal);
+            }
         }
         Ok(row)
     }
