@@ -17,7 +17,32 @@ elseif kind == "function" then
     return ok, result
   end
 end
-return function(...)
-  local ok, result = xpcall(fn, handler, db, ...)
-  return ok, result
-end
+
+-- By the number of arguments: the JIT begins no trace in a function with a variable number of them. The last one takes
+-- what is more.
+return {
+  function()
+    local ok, result = xpcall(fn, handler, db)
+    return ok, result
+  end,
+  function(a)
+    local ok, result = xpcall(fn, handler, db, a)
+    return ok, result
+  end,
+  function(a, b)
+    local ok, result = xpcall(fn, handler, db, a, b)
+    return ok, result
+  end,
+  function(a, b, c)
+    local ok, result = xpcall(fn, handler, db, a, b, c)
+    return ok, result
+  end,
+  function(a, b, c, d)
+    local ok, result = xpcall(fn, handler, db, a, b, c, d)
+    return ok, result
+  end,
+  function(...)
+    local ok, result = xpcall(fn, handler, db, ...)
+    return ok, result
+  end,
+}

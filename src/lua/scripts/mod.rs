@@ -305,7 +305,13 @@ unsafe extern "C-unwind" fn push_job(state: *mut lua::lua_State) -> c_int {
     }
     stack.push_reference(*handle as c_int);
     match kind {
-        RunKind::Command => arguments.iter().for_each(|argument| stack.push_bytes(argument)),
+        RunKind::Command => {
+            // Of its main functions the one for so many arguments, in place of their table.
+            stack.raw_get_index(-1, (job.pushed + 1).min(COMMAND_MAINS));
+            stack.insert(-2);
+            stack.pop(1);
+            arguments.iter().for_each(|argument| stack.push_bytes(argument));
+        }
         _ => {
             push_all(stack, *keys);
             push_all(stack, *arguments);
@@ -315,6 +321,9 @@ unsafe extern "C-unwind" fn push_job(state: *mut lua::lua_State) -> c_int {
     unsafe { lua::lua_xmove(state, job.thread.state(), job.pushed + 1) };
     0
 }
+
+/// How many main functions a command has, by its number of arguments (`lua/store/main.lua`).
+const COMMAND_MAINS: c_int = 6;
 
 /// Places on a stack besides the arguments.
 const SPARE_SLOTS: c_int = 8;
@@ -509,7 +518,7 @@ impl Engine for StoreVm {
         let mut all = Vec::new();
         for row in rows.sequence_values::<Table>() {
             let read = |row: Table| Ok((row.raw_get::<String>("name")?, row.raw_get("run")?));
-            let read: mlua::Result<(String, Function)> = row.and_then(read);
+            let read: mlua::Result<(String, Table)> = row.and_then(read);
             let (name, run) = read.map_err(|error| error.to_string())?;
             let handle = self.keep(&run);
             let handle = handle.map_err(|text| String::from_utf8_lossy(&text).into_owned())?;
@@ -560,7 +569,8 @@ impl Engine for StoreVm {
 }
 
 impl StoreVm {
-    fn keep(&self, function: &Function) -> Result<Handle, Vec<u8>> {
+    /// Anchors a main function, or a command's table of them.
+    fn keep(&self, function: impl mlua::IntoLuaMulti) -> Result<Handle, Vec<u8>> {
         let mut reference = 0;
         let note = |state| {
             // SAFETY: a valid state in a protected call, with the function on top.

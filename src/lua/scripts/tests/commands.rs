@@ -17,6 +17,7 @@ cache "db" {
   commands = {
     ["USER.TOUCH"] = { keys = 1, flags = "write", summary = "counts a visit",
       run = function(db, key) db:hincrby(key_of(key), "n", 1) db:expire(key_of(key), 60) return db:hget(key_of(key), "n") end },
+    count = function(db, ...) return select('#', ...) end,
     greet = function(db, who) return greeting .. ", " .. (who or "world") end,
     all = { keys = 1, flags = "readonly", run = function(db, key) local t = db:hgetall(key) return { t.a, t.b, tostring(t.c) } end },
     wrong = function(db, key) return db:incr(key) end,
@@ -63,6 +64,7 @@ fn install(
 const NAMES: &[(&str, u16, bool)] = &[
     ("USER.TOUCH", 1, false),
     ("greet", 0, false),
+    ("count", 0, false),
     ("all", 1, true),
     ("wrong", 1, false),
     ("bug", 0, false),
@@ -102,9 +104,17 @@ fn commands_run_on_their_store() {
         (&["MULTI"], "+OK"),
         (&["USER.TOUCH", "ann"], "+QUEUED"),
         (&["EXEC"], "*1 $1 3"),
-        (&["COMMAND", "COUNT"], &format!(":{}", shown(14))),
+        (&["COMMAND", "COUNT"], &format!(":{}", shown(15))),
     ] {
         assert_eq!(client.run(words), *expected, "{words:?}");
+    }
+    for count in 0..9 {
+        let words: Vec<&str> =
+            std::iter::once("count").chain(["a", "b", "c", "d", "e", "f", "g", "h", "i"]).collect();
+        // Often enough to be compiled.
+        for _ in 0..200 {
+            assert_eq!(client.run(&words[..=count]), format!(":{count}"));
+        }
     }
     let many = vec!["greet"; crate::limits::LUA_COMMAND_ARGUMENTS_MAX + 2];
     assert!(client.run(&many).starts_with("-ERR too many arguments for a command in Lua"));
