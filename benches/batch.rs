@@ -35,7 +35,7 @@ const CASES: &[(&str, &str)] = &[
     ("lpop", "LPOP mylist"),
     ("sadd", "SADD myset element:FIELD"),
     ("hset", "HSET myhash element:FIELD VALUE"),
-    ("zadd", "ZADD myzset 0 element:FIELD"),
+    ("zadd", "ZADD myzset FIELD element:FIELD"),
     ("mset", "MSET KEY VALUE KEY VALUE KEY VALUE KEY VALUE KEY VALUE"),
     ("expire", "EXPIRE KEY 1000"),
 ];

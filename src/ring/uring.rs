@@ -391,7 +391,7 @@ impl Uring {
 
 impl Driver for Uring {
     fn precise_ns(&self) -> u64 {
-        clock::now().monotonic_ns
+        clock::monotonic_ns()
     }
 
     fn now(&self) -> Now {

@@ -8,7 +8,7 @@
 //! lock. A client that closes or whose replies pile up stops inside the batch; the rest of its commands aren't executed.
 
 use super::clients::Delivery;
-use super::commands::{CommandId, Table, table};
+use super::commands::{CommandId, Shape, Table, Words, table};
 use super::instance::{Attention, Instance};
 use super::observe;
 use super::session::State;
@@ -40,11 +40,12 @@ pub struct Batch {
 }
 
 /// A command's name as it was sent, and what it means.
-#[derive(Default)]
+#[derive(Clone, Copy)]
 struct Recent {
-    name: [u8; 16],
-    len: usize,
-    command: Option<CommandId>,
+    /// None before the first.
+    name: Option<Words>,
+    command: CommandId,
+    shape: Shape,
 }
 
 /// One command.
@@ -151,7 +152,7 @@ impl Default for Batch {
             stopped: Vec::new(),
             input: (0, 0),
             table: table(),
-            recent: Recent::default(),
+            recent: Recent { name: None, command: CommandId::UNKNOWN, shape: Shape::default() },
         }
     }
 }
@@ -219,11 +220,11 @@ impl Batch {
     fn push(&mut self, request: Request, base: &[u8], hasher: &Hasher) {
         let spans = &self.spans[request.first_span as usize..];
         let args = Args::new(base, spans);
-        let command = self.recent.resolve(self.table, args);
-        let hash = self.table.key_hash(command, args, hasher);
-        let member_hash = self.table.member_hash(command, args, hasher);
+        let (command, shape) = self.recent.resolve(self.table, args);
+        let hash = shape.key_hash(args, hasher);
+        let member_hash = shape.member_hash(args, hasher);
         let span_count = spans.len() as u32;
-        let is_timed = request.way == Way::Plain && self.may_be_slow(command, spans);
+        let is_timed = request.way == Way::Plain && may_be_slow(shape, spans);
         let way = if is_timed { Way::Timed } else { request.way };
         self.requests.push(Request { span_count, command, way, hash, member_hash, ..request });
     }
@@ -271,8 +272,14 @@ impl Batch {
         if group.len() < 2 {
             return;
         }
-        let with_keys =
-            || group.iter().filter(|request| request.hash != 0 && request.way != Way::Error);
+        // Once for a run of commands on the same key.
+        let with_keys = || {
+            let mut previous = 0;
+            group.iter().filter(move |request| {
+                let seen = std::mem::replace(&mut previous, request.hash);
+                request.hash != 0 && request.hash != seen && request.way != Way::Error
+            })
+        };
         for request in with_keys() {
             keyspace.databases()[usize::from(request.database)]
                 .table()
@@ -437,14 +444,6 @@ impl Batch {
         &self.spans[request.first_span as usize..][..request.span_count as usize]
     }
 
-    /// Whether a command is worth two looks at the clock: by its row, or by what it brought.
-    #[inline]
-    fn may_be_slow(&self, command: CommandId, spans: &[Span]) -> bool {
-        self.table.is_timed(command)
-            || spans.len() > observe::ARGUMENTS_TIMED
-            || spans.last().is_some_and(|span| span.len > observe::ARGUMENT_BYTES_TIMED)
-    }
-
     /// The client waits; `from` is the first of the commands that may be left of it.
     #[cold]
     fn wait(&mut self, client: u32, from: usize, clients: &mut impl Clients) {
@@ -521,31 +520,33 @@ pub fn hand_out(held: &mut Held<'_>, clients: &mut impl Clients) {
     });
 }
 
+/// Whether a command is worth two looks at the clock: by its row, or by what it brought.
+#[inline]
+fn may_be_slow(shape: Shape, spans: &[Span]) -> bool {
+    shape.is_timed
+        || spans.len() > observe::ARGUMENTS_TIMED
+        || spans.last().is_some_and(|span| span.len > observe::ARGUMENT_BYTES_TIMED)
+}
+
 impl Recent {
-    /// [`Table::resolve`], without a look at the table when the name is the last one again.
+    /// [`Table::resolve`] and the command's shape, without a look at the table when the name is the last one again.
     #[inline]
-    fn resolve(&mut self, table: &Table, args: Args<'_>) -> CommandId {
-        let name = args.get(0).unwrap_or_default();
-        if let Some(command) = self.command
-            && name == &self.name[..self.len]
-        {
-            return command;
+    fn resolve(&mut self, table: &Table, args: Args<'_>) -> (CommandId, Shape) {
+        let name = Words::exactly(args.get(0).unwrap_or_default());
+        if self.name != Some(name) {
+            return self.look_up(table, args, name);
         }
-        self.look_up(table, args)
+        (self.command, self.shape)
     }
 
-    fn look_up(&mut self, table: &Table, args: Args<'_>) -> CommandId {
+    #[inline(never)]
+    fn look_up(&mut self, table: &Table, args: Args<'_>, name: Words) -> (CommandId, Shape) {
         let command = table.resolve(args);
-        let name = args.get(0).unwrap_or_default();
-        let plain = command != CommandId::UNKNOWN
-            && name.len() <= self.name.len()
-            && table.is_plain(command);
-        self.command = plain.then_some(command);
-        if plain {
-            self.name[..name.len()].copy_from_slice(name);
-            self.len = name.len();
+        let shape = table.shape(command);
+        if command != CommandId::UNKNOWN && name.is_whole() && table.is_plain(command) {
+            *self = Recent { name: Some(name), command, shape };
         }
-        command
+        (command, shape)
     }
 }
 

@@ -113,8 +113,22 @@ impl Bucket {
         while matches != 0 {
             let index = (matches.trailing_zeros() / 8) as usize;
             let slot = &self.slots[index];
-            if slot.hash_bits() == slot_bits(hash) && slot.entry().key() == key {
+            if slot.hash_bits() == slot_bits(hash) && slot.entry().has_key(key) {
                 return Some(index);
+            }
+            matches &= matches - 1;
+        }
+        None
+    }
+
+    /// The first slot whose hash bits are those of a hash.
+    #[inline]
+    fn candidate(&self, hash: u64) -> Option<&Slot> {
+        let mut matches = self.matches(tag(hash));
+        while matches != 0 {
+            let slot = &self.slots[(matches.trailing_zeros() / 8) as usize];
+            if slot.hash_bits() == slot_bits(hash) {
+                return Some(slot);
             }
             matches &= matches - 1;
         }
@@ -222,19 +236,29 @@ impl<const BUCKETS: usize> Segment<BUCKETS> {
         if bucket.overflows() { self.find_elsewhere(home, hash, key) } else { None }
     }
 
-    #[cold]
+    /// Some keys of nearly every full bucket lie in its buddy, and few elsewhere.
+    #[inline(never)]
     fn find_elsewhere(&self, home: usize, hash: u64, key: &[u8]) -> Option<Spot> {
         let bucket = &self.buckets[home];
-        let buddy = bucket.in_buddy().then_some(home ^ 1);
-        let stash = if bucket.in_stash() { Self::HOMES..BUCKETS } else { 0..0 };
-        for index in buddy.into_iter().chain(stash) {
+        let within = |index: usize| {
             let bucket = &self.buckets[index];
-            if let Some(slot) = bucket.find(hash, key) {
-                return Some(Spot::new(home, index, slot, bucket.slots[slot].expires()));
-            }
+            let slot = bucket.find(hash, key)?;
+            Some(Spot::new(home, index, slot, bucket.slots[slot].expires()))
+        };
+        if bucket.in_buddy()
+            && let Some(spot) = within(home ^ 1)
+        {
+            return Some(spot);
         }
+        if !bucket.in_stash() {
+            return None;
+        }
+        (Self::HOMES..BUCKETS).find_map(within).or_else(|| self.find_spilled(home, hash, key))
+    }
+
+    fn find_spilled(&self, home: usize, hash: u64, key: &[u8]) -> Option<Spot> {
         let bits = slot_bits(hash);
-        let same = |slot: &Slot| slot.hash_bits() == bits && slot.entry().key() == key;
+        let same = |slot: &Slot| slot.hash_bits() == bits && slot.entry().has_key(key);
         let index = self.spill.iter().position(same)?;
         Some(Spot::new(home, BUCKETS, index, self.spill[index].expires()))
     }
@@ -401,17 +425,13 @@ impl<const BUCKETS: usize> Segment<BUCKETS> {
     #[inline]
     pub fn hint(&self, home: usize, hash: u64, mut prefetch: impl FnMut(*const u8)) {
         let bucket = &self.buckets[home];
-        let mut matches = bucket.matches(tag(hash));
-        while matches != 0 {
-            let slot = &bucket.slots[(matches.trailing_zeros() / 8) as usize];
-            if slot.hash_bits() == slot_bits(hash) {
-                prefetch(slot.hint());
-                return prefetch(slot.hint().wrapping_add(64));
-            }
-            matches &= matches - 1;
+        let mut slot = bucket.candidate(hash);
+        if slot.is_none() && bucket.in_buddy() {
+            slot = self.buckets[home ^ 1].candidate(hash);
         }
-        if bucket.in_buddy() {
-            prefetch(ptr::from_ref(&self.buckets[home ^ 1]).cast());
+        if let Some(slot) = slot {
+            prefetch(slot.hint());
+            return prefetch(slot.hint().wrapping_add(64));
         }
         if bucket.in_stash() {
             self.buckets[Self::HOMES..]

@@ -70,11 +70,23 @@ pub struct Clients {
     connected: usize,
     last_id: u64,
     /// What was noted last: nearly every command says the same again.
-    touched: Option<(u32, CommandId, u64)>,
+    touched: Touch,
     deliveries: Vec<Delivery>,
     /// Those of them that are for other workers than the one that holds the store.
     elsewhere: Vec<Delivery>,
     buffer_bytes: u64,
+}
+
+/// A row, a command and a time in two words, to be compared with every command's.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Touch {
+    /// 0: nobody and nothing.
+    who: u64,
+    now_ms: u64,
+}
+
+impl Touch {
+    const SOME: u64 = 1 << 63;
 }
 
 impl Clients {
@@ -95,7 +107,7 @@ impl Clients {
             }
         };
         session.row = Some(row);
-        self.touched = None;
+        self.touched = Touch::default();
         self.connected += 1;
         self.rows[row as usize] =
             Some(Client { id: session.id, session: Some(session.clone()), ..client });
@@ -131,13 +143,19 @@ impl Clients {
     #[inline]
     pub fn touch(&mut self, row: Option<u32>, command: CommandId, now_ms: u64) {
         let Some(row) = row else { return };
-        let touch = Some((row, command, now_ms));
+        let touch =
+            Touch { who: u64::from(row) << 16 | u64::from(command.0) | Touch::SOME, now_ms };
         if self.touched != touch {
             self.touched = touch;
-            if let Some(client) = &mut self.rows[row as usize] {
-                client.command = Some(command);
-                client.active_ms = now_ms;
-            }
+            self.note(row, command, now_ms);
+        }
+    }
+
+    #[inline(never)]
+    fn note(&mut self, row: u32, command: CommandId, now_ms: u64) {
+        if let Some(client) = &mut self.rows[row as usize] {
+            client.command = Some(command);
+            client.active_ms = now_ms;
         }
     }
 

@@ -187,6 +187,7 @@ impl Database {
     }
 
     /// The string at a key, to be changed in place; not counted as a lookup.
+    #[inline]
     pub fn string_mut(
         &mut self,
         key: &[u8],
@@ -310,6 +311,7 @@ impl Database {
     }
 
     /// The list at a key.
+    #[inline]
     pub fn list(
         &mut self,
         key: &[u8],
@@ -320,6 +322,7 @@ impl Database {
     }
 
     /// The list at a key, made if there is nothing.
+    #[inline]
     pub fn list_or_create(
         &mut self,
         key: &[u8],
@@ -330,6 +333,7 @@ impl Database {
     }
 
     /// The set at a key.
+    #[inline]
     pub fn set(
         &mut self,
         key: &[u8],
@@ -340,6 +344,7 @@ impl Database {
     }
 
     /// The set at a key, made if there is nothing.
+    #[inline]
     pub fn set_or_create(
         &mut self,
         key: &[u8],
@@ -350,6 +355,7 @@ impl Database {
     }
 
     /// The hash at a key.
+    #[inline]
     pub fn hash(
         &mut self,
         key: &[u8],
@@ -360,6 +366,7 @@ impl Database {
     }
 
     /// The hash at a key, made if there is nothing.
+    #[inline]
     pub fn hash_or_create(
         &mut self,
         key: &[u8],
@@ -370,6 +377,7 @@ impl Database {
     }
 
     /// The sorted set at a key.
+    #[inline]
     pub fn sorted_set(
         &mut self,
         key: &[u8],
@@ -380,6 +388,7 @@ impl Database {
     }
 
     /// The sorted set at a key, made if there is nothing.
+    #[inline]
     pub fn sorted_set_or_create(
         &mut self,
         key: &[u8],
@@ -389,6 +398,7 @@ impl Database {
         self.collection_or_create(key, hash, now_ms)
     }
 
+    #[inline]
     fn collection<T: Collection>(
         &mut self,
         key: &[u8],
@@ -403,6 +413,7 @@ impl Database {
         self.collection_at(place).map(Some)
     }
 
+    #[inline]
     fn collection_or_create<T: Collection>(
         &mut self,
         key: &[u8],
@@ -412,6 +423,15 @@ impl Database {
         if let Some(place) = self.locate(key, hash, now_ms) {
             return self.collection_at(place);
         }
+        self.create_collection(key, hash)
+    }
+
+    #[inline(never)]
+    fn create_collection<T: Collection>(
+        &mut self,
+        key: &[u8],
+        hash: u64,
+    ) -> Result<&mut T, CommandError> {
         self.waited.touch(key);
         let value = T::create(self.table.hasher());
         let place = self.table.insert(EntryBox::new(key, value, None), hash);
@@ -420,6 +440,7 @@ impl Database {
         T::of(entry.into_value()).ok_or(CommandError::WrongType)
     }
 
+    #[inline]
     fn collection_at<T: Collection>(&mut self, place: Place) -> Result<&mut T, CommandError> {
         let mut entry = self.table.entry_mut(place);
         self.access.touch(&mut entry);
@@ -571,6 +592,7 @@ macro_rules! collection {
                 Value::$type(Box::new($create))
             }
 
+            #[inline]
             fn of(value: ValueMut<'_>) -> Option<&mut $type> {
                 match value {
                     ValueMut::$type(value) => Some(value),

@@ -16,9 +16,6 @@
 
 use super::number::{INTEGER_TEXT_MAX, parse_integer};
 
-/// The longest head of an encoded element: a tag and eight bytes.
-const HEAD_BYTES_MAX: usize = 9;
-
 /// What an element holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element<'a> {
@@ -30,6 +27,7 @@ pub enum Element<'a> {
 
 impl<'a> Element<'a> {
     /// The element whose text is `text`.
+    #[inline]
     pub fn of(text: &'a [u8]) -> Element<'a> {
         match text {
             // Decided by the first byte for nearly every string.
@@ -73,47 +71,53 @@ impl<'a> Element<'a> {
 /// An element ready to be written or searched for.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded<'a> {
-    head: [u8; HEAD_BYTES_MAX],
-    head_bytes: u8,
+    /// The head's first byte.
+    tag: u8,
+    /// Of `rest`, as many as belong to the head.
+    rest_bytes: u8,
+    /// The head's other bytes, the lowest first: one word, for what is written in pieces is slow to read back whole.
+    rest: u64,
     body: &'a [u8],
 }
 
 impl<'a> Encoded<'a> {
     /// Encodes `element`.
+    #[inline]
     pub fn new(element: Element<'a>) -> Encoded<'a> {
-        let mut encoded = Encoded { head: [0; HEAD_BYTES_MAX], head_bytes: 0, body: &[] };
         match element {
-            Element::Bytes(bytes) => {
-                encoded.body = bytes;
-                encoded.string_head(bytes.len());
+            Element::Bytes(body) => {
+                let (tag, rest, rest_bytes) = string_head(body.len());
+                Encoded { tag, rest_bytes, rest, body }
             }
-            Element::Integer(value) => encoded.integer_head(value),
+            Element::Integer(value) => {
+                let (tag, rest, rest_bytes) = integer_head(value);
+                Encoded { tag, rest_bytes, rest, body: &[] }
+            }
         }
-        encoded
     }
 
     /// Bytes of the element in a blob, its back length included.
+    #[inline]
     pub fn total(&self) -> usize {
         let front = self.front();
         front + back_bytes(front)
     }
 
     /// Writes the element; `out` is exactly [`Encoded::total`] long.
+    #[inline]
     pub fn write(&self, out: &mut [u8]) {
         let (front, back) = out.split_at_mut(self.front());
+        front[0] = self.tag;
         // Nearly every head is one or two bytes: plain stores, where a copy of so few bytes would be a call.
-        let body = match (&self.head[..usize::from(self.head_bytes)], front) {
-            ([first], [out, body @ ..]) => {
-                *out = *first;
-                body
+        let body = match self.rest_bytes {
+            0 => &mut front[1..],
+            1 => {
+                front[1] = self.rest as u8;
+                &mut front[2..]
             }
-            ([first, second], [out, next, body @ ..]) => {
-                (*out, *next) = (*first, *second);
-                body
-            }
-            (head, out) => {
-                let (out, body) = out.split_at_mut(head.len());
-                out.copy_from_slice(head);
+            more => {
+                let (rest, body) = front[1..].split_at_mut(usize::from(more));
+                rest.copy_from_slice(&self.rest.to_le_bytes()[..usize::from(more)]);
                 body
             }
         };
@@ -123,48 +127,37 @@ impl<'a> Encoded<'a> {
 
     /// Whether `blob` begins with this element.
     pub fn matches(&self, blob: &[u8]) -> bool {
-        let head = &self.head[..usize::from(self.head_bytes)];
-        blob.strip_prefix(head).is_some_and(|rest| rest.starts_with(self.body))
+        let Some((tag, blob)) = blob.split_first() else { return false };
+        let rest = &self.rest.to_le_bytes()[..usize::from(self.rest_bytes)];
+        *tag == self.tag && blob.strip_prefix(rest).is_some_and(|blob| blob.starts_with(self.body))
     }
 
+    #[inline]
     fn front(&self) -> usize {
-        usize::from(self.head_bytes) + self.body.len()
+        1 + usize::from(self.rest_bytes) + self.body.len()
     }
+}
 
-    fn string_head(&mut self, bytes: usize) {
-        match bytes {
-            0..64 => self.set_head(&[0x80 | bytes as u8]),
-            64..4096 => self.set_head(&[0xE0 | (bytes >> 8) as u8, bytes as u8]),
-            _ => {
-                let bytes = u32::try_from(bytes).expect("a bulk is at most 512 MB");
-                self.head[0] = 0xF0;
-                self.head[1..5].copy_from_slice(&bytes.to_le_bytes());
-                self.head_bytes = 5;
-            }
-        }
+/// The head of a string of so many bytes: its first byte, the others, and how many they are.
+#[inline]
+fn string_head(bytes: usize) -> (u8, u64, u8) {
+    match bytes {
+        0..64 => (0x80 | bytes as u8, 0, 0),
+        64..4096 => (0xE0 | (bytes >> 8) as u8, bytes as u64 & 0xFF, 1),
+        _ => (0xF0, u64::from(u32::try_from(bytes).expect("a bulk is at most 512 MB")), 4),
     }
+}
 
-    fn integer_head(&mut self, value: i64) {
-        let bytes = value.to_le_bytes();
-        match value {
-            0..128 => self.set_head(&[value as u8]),
-            -4096..4096 => self.set_head(&[0xC0 | (value >> 8) as u8 & 0x1F, value as u8]),
-            -0x8000..0x8000 => self.set_tagged(0xF1, &bytes[..2]),
-            -0x80_0000..0x80_0000 => self.set_tagged(0xF2, &bytes[..3]),
-            -0x8000_0000..0x8000_0000 => self.set_tagged(0xF3, &bytes[..4]),
-            _ => self.set_tagged(0xF4, &bytes),
-        }
-    }
-
-    fn set_head(&mut self, head: &[u8]) {
-        self.head[..head.len()].copy_from_slice(head);
-        self.head_bytes = head.len() as u8;
-    }
-
-    fn set_tagged(&mut self, tag: u8, rest: &[u8]) {
-        self.head[0] = tag;
-        self.head[1..=rest.len()].copy_from_slice(rest);
-        self.head_bytes = rest.len() as u8 + 1;
+/// The same of an integer.
+fn integer_head(value: i64) -> (u8, u64, u8) {
+    let word = value as u64;
+    match value {
+        0..128 => (word as u8, 0, 0),
+        -4096..4096 => (0xC0 | (value >> 8) as u8 & 0x1F, word & 0xFF, 1),
+        -0x8000..0x8000 => (0xF1, word, 2),
+        -0x80_0000..0x80_0000 => (0xF2, word, 3),
+        -0x8000_0000..0x8000_0000 => (0xF3, word, 4),
+        _ => (0xF4, word, 8),
     }
 }
 
@@ -195,14 +188,23 @@ pub fn decode_back(blob: &[u8], end: usize) -> Option<usize> {
 #[inline]
 fn decode_front(rest: &[u8]) -> Option<(Element<'_>, usize)> {
     let tag = *rest.first()?;
+    // Strings below 4 KB, nearly all elements.
+    match (tag, rest.get(1)) {
+        (0x80..=0xBF, _) => string(rest, 1, usize::from(tag & 0x3F)),
+        (0xE0..=0xEF, Some(low)) => {
+            string(rest, 2, usize::from(tag & 0x0F) << 8 | usize::from(*low))
+        }
+        _ => decode_uncommon(rest, tag),
+    }
+}
+
+fn decode_uncommon(rest: &[u8], tag: u8) -> Option<(Element<'_>, usize)> {
     match tag {
         0x00..=0x7F => Some((Element::Integer(i64::from(tag)), 1)),
-        0x80..=0xBF => string(rest, 1, usize::from(tag & 0x3F)),
         0xC0..=0xDF => {
             let value = u16::from(tag & 0x1F) << 8 | u16::from(*rest.get(1)?);
             Some((Element::Integer(i64::from((value << 3) as i16 >> 3)), 2))
         }
-        0xE0..=0xEF => string(rest, 2, usize::from(tag & 0x0F) << 8 | usize::from(*rest.get(1)?)),
         0xF0 => {
             let bytes = rest.get(1..5)?.try_into().ok()?;
             string(rest, 5, u32::from_le_bytes(bytes) as usize)
@@ -215,6 +217,7 @@ fn decode_front(rest: &[u8]) -> Option<(Element<'_>, usize)> {
     }
 }
 
+#[inline]
 fn string(rest: &[u8], head_bytes: usize, bytes: usize) -> Option<(Element<'_>, usize)> {
     let end = head_bytes.checked_add(bytes)?;
     Some((Element::Bytes(rest.get(head_bytes..end)?), end))
@@ -229,6 +232,7 @@ fn integer(rest: &[u8], bytes: usize) -> Option<(Element<'_>, usize)> {
 }
 
 /// Bytes of the back length of an element whose other bytes are `front`.
+#[inline]
 fn back_bytes(front: usize) -> usize {
     match front {
         0..=127 => 1,

@@ -118,6 +118,12 @@ impl<'a> Entry<'a> {
         self.raw.key()
     }
 
+    /// Whether that is its key.
+    #[inline]
+    pub fn has_key(self, key: &[u8]) -> bool {
+        same_bytes(self.key(), key)
+    }
+
     /// The type of the value.
     #[inline]
     pub fn kind(self) -> Kind {
@@ -211,6 +217,28 @@ impl fmt::Debug for Entry<'_> {
     }
 }
 
+/// Whether two keys are equal: word by word, for they are short and a call of `memcmp` costs more than comparing them.
+#[inline]
+fn same_bytes(left: &[u8], right: &[u8]) -> bool {
+    const LONG: usize = 64;
+    if left.len() != right.len() {
+        return false;
+    }
+    if left.len() > LONG {
+        return left == right;
+    }
+    let (left_words, left_rest) = left.as_chunks::<WORD>();
+    let (right_words, right_rest) = right.as_chunks::<WORD>();
+    if left_words.iter().zip(right_words).any(|(left, right)| left != right) {
+        return false;
+    }
+    // The last word overlaps the one before.
+    match (left.last_chunk::<WORD>(), right.last_chunk::<WORD>()) {
+        (Some(left), Some(right)) => left == right,
+        _ => left_rest.iter().zip(right_rest).all(|(left, right)| left == right),
+    }
+}
+
 /// An entry to be changed in its place. Its expiry is the table's to change.
 pub struct EntryMut<'a> {
     slot: &'a mut Slot,
@@ -235,6 +263,7 @@ impl<'a> EntryMut<'a> {
     }
 
     /// The collection in it.
+    #[inline]
     pub fn into_value(self) -> ValueMut<'a> {
         let raw = self.raw();
         let header = raw.header();
@@ -276,7 +305,17 @@ impl<'a> EntryMut<'a> {
     }
 
     /// Makes the value that number. Returns the old value if it lay outside of the entry.
+    #[inline]
     pub fn set_integer(&mut self, value: i64) -> Option<Value> {
+        let header = self.raw().header();
+        if header.encoding == Encoding::Integer && header.flags & !EXPIRES == 0 {
+            self.raw().value_mut(header).copy_from_slice(&value.to_ne_bytes());
+            return None;
+        }
+        self.set_integer_anew(value)
+    }
+
+    fn set_integer_anew(&mut self, value: i64) -> Option<Value> {
         let old = self.take_outside();
         self.reshape(Encoding::Integer, WORD).copy_from_slice(&value.to_ne_bytes());
         old
@@ -324,6 +363,7 @@ impl<'a> EntryMut<'a> {
         old
     }
 
+    #[inline]
     fn raw(&self) -> Raw {
         self.slot.raw()
     }

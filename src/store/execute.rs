@@ -36,6 +36,9 @@ impl Store {
     ///
     /// `id` is what [`table`]'s lookup found for the first argument, `hash` that of the first key under the keyspace's
     /// hasher (0 if the command has none). `args` holds at least the command's name.
+    // Inlined so that the arguments stay in registers: passed in memory, they are written in pieces and read back whole,
+    // which waits for the writes.
+    #[inline(always)]
     pub fn execute(
         &mut self,
         session: &mut Session,
@@ -64,7 +67,7 @@ impl Store {
 
     /// The command's row, if nothing that [`Store::dispatch`] looks for is there: no condition of the store, none of the
     /// session, the number of arguments is right and it may be run by this client.
-    #[inline]
+    #[inline(always)]
     fn ordinary(
         &self,
         session: &Session,
@@ -80,7 +83,7 @@ impl Store {
     }
 
     /// Runs and counts it: what is left of [`Store::dispatch`] then.
-    #[inline]
+    #[inline(always)]
     fn run_ordinary(
         &mut self,
         session: &mut Session,

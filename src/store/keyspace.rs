@@ -76,7 +76,14 @@ impl Keyspace {
         &mut self.databases[usize::from(index)]
     }
 
+    /// The same, with the limits of packed forms.
+    #[inline]
+    pub fn database_within(&mut self, index: u8) -> (&mut Database, &Thresholds) {
+        (&mut self.databases[usize::from(index)], &self.thresholds)
+    }
+
     /// All databases in order.
+    #[inline]
     pub fn databases(&self) -> &[Database] {
         &self.databases
     }

@@ -291,7 +291,7 @@ impl Nodes {
                     let node = self.fresh(end, bytes.max(node_bytes));
                     self.nodes.push_front(node);
                 }
-                self.nodes[0].insert_encoded(0, &[encoded]);
+                self.nodes[0].put_front(&encoded);
             }
             End::Back => {
                 if !self.nodes.back().is_some_and(|node| node.has_back_room(bytes)) {

@@ -32,6 +32,27 @@ pub fn parse_integer(text: &[u8]) -> Option<i64> {
 /// A double as C's `strtod` reads it, the whole text or nothing: no leading space, not NaN, no overflow, no underflow
 /// to zero. Infinities are allowed (`inf`, `+inf`, `-infinity`). Hexadecimal floats aren't read.
 pub fn parse_double(text: &[u8]) -> Option<f64> {
+    parse_digits(text).or_else(|| parse_any_double(text))
+}
+
+/// Digits alone, of a number that a double holds exactly: nearly every score.
+fn parse_digits(text: &[u8]) -> Option<f64> {
+    const DIGITS_MAX: usize = 15;
+    if !(1..=DIGITS_MAX).contains(&text.len()) {
+        return None;
+    }
+    let mut value = 0_u64;
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + u64::from(digit);
+    }
+    Some(value as f64)
+}
+
+fn parse_any_double(text: &[u8]) -> Option<f64> {
     let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     let named = text.iter().any(|byte| matches!(byte, b'i' | b'I'));
     if value.is_nan() || (value.is_infinite() && !named) {
@@ -111,6 +132,10 @@ mod tests {
     fn doubles_are_read_whole_or_not_at_all() {
         for (text, value) in [
             ("1.5", Some(1.5)),
+            ("0", Some(0.0)),
+            ("000000012345", Some(12345.0)),
+            ("999999999999999", Some(999_999_999_999_999.0)),
+            ("9007199254740993", Some(9_007_199_254_740_992.0)),
             ("+3", Some(3.0)),
             (".5", Some(0.5)),
             ("1e3", Some(1000.0)),

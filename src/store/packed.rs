@@ -8,6 +8,7 @@
 //! A *place* is the offset of an element in the blob; every edit makes the places behind it void.
 
 use super::element::{Element, Encoded, decode, decode_back};
+use super::segment::prefetch;
 
 /// Elements in one blob.
 #[derive(Clone, Debug, Default)]
@@ -164,6 +165,16 @@ impl Packed {
         self.count += elements.len() as u32;
     }
 
+    /// Adds an element before the first, where there is room ([`Packed::has_front_room`]).
+    #[inline]
+    pub fn put_front(&mut self, encoded: &Encoded<'_>) {
+        let end = self.start as usize;
+        let start = end - encoded.total();
+        encoded.write(&mut self.buffer[start..end]);
+        self.start = offset(start);
+        self.count += 1;
+    }
+
     /// Puts `element` in the place of the one at `at`.
     pub fn replace(&mut self, at: usize, element: Element<'_>) {
         let Some((_, after)) = self.next(at) else { return };
@@ -211,10 +222,19 @@ impl Packed {
     }
 
     /// Removes the first element after `look` has seen it.
+    #[inline]
     pub fn pop_front<R>(&mut self, look: impl FnOnce(Element<'_>) -> R) -> Option<R> {
+        // What the next pops will read comes meanwhile.
+        const AHEAD_BYTES: usize = 512;
+        prefetch(self.buffer.as_ptr().wrapping_add(self.start as usize + AHEAD_BYTES));
         let (element, after) = self.next(0)?;
         let seen = look(element);
-        self.remove_span(0, after, 1);
+        if after < self.bytes() {
+            self.start += offset(after);
+            self.count -= 1;
+        } else {
+            self.remove_span(0, after, 1);
+        }
         Some(seen)
     }
 

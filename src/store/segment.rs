@@ -250,8 +250,9 @@ fn unite<const BUCKETS: usize>(
     right.deal(&mut place);
 }
 
+/// Asks for the cache line of an address, whatever is there.
 #[inline]
-fn prefetch(pointer: *const u8) {
+pub fn prefetch(pointer: *const u8) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};

@@ -3,6 +3,7 @@
 
 mod leaf;
 mod order;
+mod page;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -333,7 +334,7 @@ impl Big {
             table.insert(entry_of(text, leaf::score_of(score)), hasher.hash(text));
         }
         table.adopt_deadlines(&pairs);
-        Big { table, order: Order::of(pairs.into_packed()) }
+        Big { table, order: Order::of(&pairs.into_packed()) }
     }
 
     fn insert(&mut self, text: &[u8], score: f64) -> Change {
@@ -347,6 +348,7 @@ impl Big {
         if before == score {
             return Change::Same;
         }
+        self.order.hint(score);
         drop(self.table.entry_mut(place).set_integer(bits(score)));
         self.order.remove(before, text);
         self.order.insert(score, text);

@@ -271,7 +271,23 @@ fn well_formed(bytes: &[u8], spans: &mut Vec<Span>) -> Option<usize> {
 
 /// A number of up to nine digits without leading zeros and its `\r` and one byte more, from `at`: the number and the
 /// offset behind it.
+#[inline(always)]
 fn number_line(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+    // Nearly all have one digit or two.
+    if let Some(&[first, second, third, _]) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        let (first, digit) = (first.wrapping_sub(b'0'), second.wrapping_sub(b'0'));
+        if second == b'\r' && first <= 9 {
+            return Some((usize::from(first), at + 3));
+        }
+        if third == b'\r' && digit <= 9 && (1..=9).contains(&first) {
+            return Some((usize::from(first) * 10 + usize::from(digit), at + 4));
+        }
+    }
+    any_number_line(bytes, at)
+}
+
+#[inline(never)]
+fn any_number_line(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let first = bytes.get(at)?.wrapping_sub(b'0');
     if first > 9 {
         return None;

@@ -7,6 +7,7 @@ use crate::store::call::{Call, CommandError, CommandResult};
 use crate::store::database::Database;
 use crate::store::element::Element;
 use crate::store::number::parse_integer;
+use crate::store::thresholds::Thresholds;
 use crate::store::{Args, Reply};
 
 /// Reads, in constant or logarithmic time.
@@ -54,6 +55,28 @@ pub fn found<'c, 'a, T>(
     let Call { keyspace, session, args, hash, now_ms, reply, .. } = call;
     let value = find(keyspace.database(session.database), args.at(1), *hash, *now_ms)?;
     Ok((value, *args, reply))
+}
+
+/// As [`found`], for commands that change how the value is packed.
+#[inline]
+pub fn found_within<'c, 'a, T>(
+    call: &'c mut Call<'a>,
+    find: Find<T>,
+) -> Result<(Option<&'c mut T>, Args<'a>, &'c mut Reply<'a>, &'c Thresholds), CommandError> {
+    let Call { keyspace, session, args, hash, now_ms, reply, .. } = call;
+    let (database, limits) = keyspace.database_within(session.database);
+    Ok((find(database, args.at(1), *hash, *now_ms)?, *args, reply, limits))
+}
+
+/// As [`created`], for commands that change how the value is packed.
+#[inline]
+pub fn created_within<'c, 'a, T>(
+    call: &'c mut Call<'a>,
+    find: FindOrCreate<T>,
+) -> Result<(&'c mut T, Args<'a>, &'c mut Reply<'a>, &'c Thresholds), CommandError> {
+    let Call { keyspace, session, args, hash, now_ms, reply, .. } = call;
+    let (database, limits) = keyspace.database_within(session.database);
+    Ok((find(database, args.at(1), *hash, *now_ms)?, *args, reply, limits))
 }
 
 /// The value at some key, if there is one, and the reply.

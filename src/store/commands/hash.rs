@@ -1,8 +1,8 @@
 //! Commands on hashes.
 
 use super::collection::{
-    READ, READ_FAST, REMOVE_FAST, Run, WRITE_FAST, bulk, created, found, integer, is, random_count,
-    row, wrote,
+    READ, READ_FAST, REMOVE_FAST, Run, WRITE_FAST, bulk, created, created_within, found, integer,
+    is, random_count, row, wrote,
 };
 use super::element_scan::Scan;
 use super::{Call, Command, CommandResult, Flags, Keys};
@@ -58,16 +58,15 @@ fn hmset(call: &mut Call<'_>) -> CommandResult {
 /// Sets the pairs from argument 2 on; how many fields are new.
 #[inline]
 fn set_all(call: &mut Call<'_>, name: &str) -> Result<usize, CommandError> {
-    let limits = call.keyspace.thresholds;
     if call.args.len() % 2 == 1 {
         let text = format!("ERR wrong number of arguments for '{name}' command");
         return Err(CommandError::Owned(text.into_bytes()));
     }
     let hasher = call.keyspace.hasher();
-    let (hash, args, _) = created(call, Database::hash_or_create)?;
+    let (hash, args, _, limits) = created_within(call, Database::hash_or_create)?;
     let mut added = 0;
     for index in (2..args.len()).step_by(2) {
-        let new = hash.set(args.at(index), args.at(index + 1), hasher, &limits);
+        let new = hash.set(args.at(index), args.at(index + 1), hasher, limits);
         added += usize::from(new);
     }
     wrote(call, args.len() / 2 - 1, false);

@@ -1,8 +1,8 @@
 //! Commands on lists.
 
 use super::collection::{
-    READ, READ_FAST, REMOVE, REMOVE_FAST, Run, WRITE, WRITE_FAST, at_least, bulk, created,
-    database, found, inside, integer, is, positive, row, signed_count, span, wrote,
+    READ, READ_FAST, REMOVE, REMOVE_FAST, Run, WRITE, WRITE_FAST, at_least, bulk, created_within,
+    database, found, found_within, inside, integer, is, positive, row, signed_count, span, wrote,
 };
 use super::{Call, Command, CommandResult, Flags, Keys};
 use crate::store::call::CommandError;
@@ -52,11 +52,10 @@ fn rpush(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn push(call: &mut Call<'_>, end: End) -> CommandResult {
-    let limits = call.keyspace.thresholds;
-    let (list, args, reply) = created(call, Database::list_or_create)?;
+    let (list, args, reply, limits) = created_within(call, Database::list_or_create)?;
     let elements = args.from(2);
-    list.expect(elements.iter().map(<[u8]>::len).sum(), &limits);
-    elements.iter().for_each(|element| list.push(end, element, &limits));
+    list.expect(elements.iter().map(<[u8]>::len).sum(), limits);
+    elements.iter().for_each(|element| list.push(end, element, limits));
     reply.integer(list.len() as i64);
     wrote(call, elements.len(), false);
     Ok(())
@@ -88,13 +87,12 @@ fn rpop(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn pop(call: &mut Call<'_>, end: End) -> CommandResult {
-    let limits = call.keyspace.thresholds;
     let count = match call.args.len() {
         2 => None,
         3 => Some(positive(call.args.at(2))?),
         _ => return Err(wrong_arity(end)),
     };
-    let (list, _, reply) = found(call, Database::list)?;
+    let (list, _, reply, limits) = found_within(call, Database::list)?;
     let (removed, empty) = match (list, count) {
         (None, None) => {
             reply.null();
@@ -106,10 +104,10 @@ fn pop(call: &mut Call<'_>, end: End) -> CommandResult {
         }
         (Some(list), None) => {
             list.pop(end, |element| bulk(reply, element));
-            list.settle(&limits);
+            list.settle(limits);
             (1, list.is_empty())
         }
-        (Some(list), Some(count)) => (pop_many(list, end, count, reply, &limits), list.is_empty()),
+        (Some(list), Some(count)) => (pop_many(list, end, count, reply, limits), list.is_empty()),
     };
     wrote(call, removed, empty);
     Ok(())

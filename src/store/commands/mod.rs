@@ -60,7 +60,7 @@ mod throttle;
 mod tracking;
 mod transaction;
 
-pub use table::{CommandId, Table, table};
+pub use table::{CommandId, Shape, Table, Words, table};
 
 use super::Reply;
 use super::call::{Call, CommandResult};

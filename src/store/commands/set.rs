@@ -1,7 +1,7 @@
 //! Commands on one set, and SMOVE; those on several are in `set_algebra.rs`.
 
 use super::collection::{
-    READ, READ_FAST, REMOVE_FAST, Run, WRITE_FAST, bulk, created, database, found, positive,
+    READ, READ_FAST, REMOVE_FAST, Run, WRITE_FAST, bulk, created_within, database, found, positive,
     random_count, row, wrote,
 };
 use super::element_scan::Scan;
@@ -35,12 +35,11 @@ pub const COMMANDS: &[Command] = &[
 ];
 
 fn sadd(call: &mut Call<'_>) -> CommandResult {
-    let limits = call.keyspace.thresholds;
     let hasher = call.keyspace.hasher();
-    let (set, args, reply) = created(call, Database::set_or_create)?;
+    let (set, args, reply, limits) = created_within(call, Database::set_or_create)?;
     let mut added = 0;
     for member in args.from(2).iter() {
-        added += usize::from(set.insert(member, hasher, &limits));
+        added += usize::from(set.insert(member, hasher, limits));
     }
     reply.integer(added as i64);
     wrote(call, added, false);

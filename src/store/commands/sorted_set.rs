@@ -2,8 +2,8 @@
 //! `sorted_set_algebra.rs`.
 
 use super::collection::{
-    READ, READ_FAST, REMOVE_FAST, Run, WRITE_FAST, at_least, bulk, created, found, is, positive,
-    random_count, row, wrote,
+    READ, READ_FAST, REMOVE_FAST, Run, WRITE_FAST, at_least, bulk, created_within, found, is,
+    positive, random_count, row, wrote,
 };
 use super::element_scan::Scan;
 use super::{Call, Command, CommandResult, Flags, Keys};
@@ -104,6 +104,12 @@ impl AddOptions {
         Ok(())
     }
 
+    /// Whether the score of any member becomes the given one.
+    fn sets_any(&self) -> bool {
+        let only = self.only_new || self.only_existing || self.only_greater || self.only_less;
+        !(only || self.increment)
+    }
+
     /// The score that a member gets, if the options let it.
     fn score(&self, before: Option<f64>, given: f64) -> Result<Option<f64>, CommandError> {
         let Some(before) = before else {
@@ -133,10 +139,11 @@ fn zincrby(call: &mut Call<'_>) -> CommandResult {
 
 /// Adds the pairs from argument `first` on.
 fn add(call: &mut Call<'_>, options: AddOptions, first: usize) -> CommandResult {
-    let limits = call.keyspace.thresholds;
     let args = call.args;
+    let mut first_given = None;
     for index in (first..args.len()).step_by(2) {
-        parse_double(args.at(index)).ok_or(CommandError::NotFloat)?;
+        let given = parse_double(args.at(index)).ok_or(CommandError::NotFloat)?;
+        first_given = first_given.or(Some(given));
     }
     let hasher = call.keyspace.hasher();
     if options.only_existing && found(call, Database::sorted_set)?.0.is_none() {
@@ -146,14 +153,20 @@ fn add(call: &mut Call<'_>, options: AddOptions, first: usize) -> CommandResult 
         }
         return Ok(());
     }
-    let (set, _, reply) = created(call, Database::sorted_set_or_create)?;
+    let (set, _, reply, limits) = created_within(call, Database::sorted_set_or_create)?;
     let (mut added, mut moved, mut score) = (0, 0, None);
     for index in (first..args.len()).step_by(2) {
         let text = args.at(index + 1);
-        let given = parse_double(args.at(index)).ok_or(CommandError::NotFloat)?;
-        score = options.score(set.score(text), given)?;
+        let given = match first_given.take() {
+            Some(given) => given,
+            None => parse_double(args.at(index)).ok_or(CommandError::NotFloat)?,
+        };
+        score = match options.sets_any() {
+            true => Some(given),
+            false => options.score(set.score(text), given)?,
+        };
         let Some(score) = score else { continue };
-        match set.insert(text, score, hasher, &limits) {
+        match set.insert(text, score, hasher, limits) {
             Change::Added => added += 1,
             Change::Moved => moved += 1,
             Change::Same => {}

@@ -41,21 +41,48 @@ struct Row {
     /// Subcommands' rows follow each other.
     first_subcommand: u16,
     parent: Option<u16>,
-    /// It can take long: it is timed by itself.
-    is_timed: bool,
     /// It has no subcommands.
     is_ordinary: bool,
-    /// The argument that names a member of the collection at its key; 0 if none does.
-    member_at: u8,
+    shape: Shape,
 }
 
-/// A name without case: two words that cover it up to 16 bytes, and its length.
+/// What a batch must know of a command before it runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shape {
+    /// The argument that is its first key; 0 if none is.
+    key_at: u8,
+    /// The argument that names a member of the collection at its key; 0 if none does.
+    member_at: u8,
+    /// It can take long: it is timed by itself.
+    pub is_timed: bool,
+}
+
+impl Shape {
+    /// The hash of the first key; 0 if there is none.
+    #[inline]
+    pub fn key_hash(self, args: Args<'_>, hasher: &Hasher) -> u64 {
+        let at = usize::from(self.key_at);
+        if at > 0 && args.len() > at { hasher.hash(args.at(at)) } else { 0 }
+    }
+
+    /// The hash of the member that the command looks up first; 0 if it names none. For prefetching only.
+    #[inline]
+    pub fn member_hash(self, args: Args<'_>, hasher: &Hasher) -> u64 {
+        let at = usize::from(self.member_at);
+        if at > 0 && args.len() > at { hasher.hash(args.at(at)) } else { 0 }
+    }
+}
+
+/// A name in two words that cover it up to 16 bytes, and its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Folded {
+pub struct Words {
     head: u64,
     tail: u64,
     len: usize,
 }
+
+/// A name without case.
+type Folded = Words;
 
 /// The table of this build.
 pub fn table() -> &'static Table {
@@ -87,7 +114,7 @@ impl Table {
         let id = self.slots[folded.slot(self.multiplier, self.shift)];
         let row = self.rows.get(usize::from(id))?;
         let same = row.name == folded
-            && (folded.len <= 16 || row.command.name.as_bytes().eq_ignore_ascii_case(name));
+            && (folded.is_whole() || row.command.name.as_bytes().eq_ignore_ascii_case(name));
         same.then_some(CommandId(id))
     }
 
@@ -117,29 +144,18 @@ impl Table {
     /// The hash of the first key; 0 if there is none.
     #[inline]
     pub fn key_hash(&self, id: CommandId, args: Args<'_>, hasher: &Hasher) -> u64 {
-        let Some(row) = self.rows.get(id.index()) else { return 0 };
-        match args.get(row.command.keys.first as usize) {
-            Some(key) if row.command.keys.first > 0 => hasher.hash(key),
-            _ => 0,
-        }
+        self.shape(id).key_hash(args, hasher)
     }
 
-    /// The hash of the member that a command on a set, hash or sorted set looks up first; 0 if it names none. For prefetching only.
+    /// What a batch must know of a command; nothing of an unknown one.
     #[inline]
-    pub fn member_hash(&self, id: CommandId, args: Args<'_>, hasher: &Hasher) -> u64 {
-        let at = self.rows.get(id.index()).map_or(0, |row| usize::from(row.member_at));
-        if at > 0 && args.len() > at { hasher.hash(args.at(at)) } else { 0 }
+    pub fn shape(&self, id: CommandId) -> Shape {
+        self.rows.get(id.index()).map_or(Shape::default(), |row| row.shape)
     }
 
     /// Whether a known command is what its name says, whatever its arguments.
     pub fn is_plain(&self, id: CommandId) -> bool {
         self.row(id).subcommands.is_empty() && self.rows[id.index()].parent.is_none()
-    }
-
-    /// Whether a command is timed by itself.
-    #[inline]
-    pub fn is_timed(&self, id: CommandId) -> bool {
-        self.rows.get(id.index()).is_some_and(|row| row.is_timed)
     }
 
     /// The row of a command that is no container of others; none for an unknown one.
@@ -195,9 +211,10 @@ impl Row {
     fn top(command: &'static Command) -> Row {
         let name = Folded::new(command.name.as_bytes());
         let is_timed = !command.flags.has(Flags::FAST) && !OFTEN.contains(&command.name);
-        let member_at = member_at(command);
+        let key_at = u8::try_from(command.keys.first).unwrap_or_default();
+        let shape = Shape { key_at, member_at: member_at(command), is_timed };
         let is_ordinary = command.subcommands.is_empty();
-        Row { command, name, first_subcommand: 0, parent: None, is_timed, is_ordinary, member_at }
+        Row { command, name, first_subcommand: 0, parent: None, is_ordinary, shape }
     }
 }
 
@@ -212,8 +229,10 @@ fn member_at(command: &Command) -> u8 {
     }
 }
 
-impl Folded {
-    fn new(name: &[u8]) -> Folded {
+impl Words {
+    /// A name as it is.
+    #[inline]
+    pub fn exactly(name: &[u8]) -> Words {
         let len = name.len();
         let (head, tail) = if len >= 8 {
             (word(&name[..8]), word(&name[len - 8..]))
@@ -223,7 +242,17 @@ impl Folded {
             let byte = |index: usize| u64::from(name.get(index).copied().unwrap_or_default());
             (byte(0) | byte(1) << 8 | byte(2) << 16, 0)
         };
-        Folded { head: fold(head), tail: fold(tail), len }
+        Words { head, tail, len }
+    }
+
+    /// Whether they are all of the name.
+    pub fn is_whole(self) -> bool {
+        self.len <= 2 * size_of::<u64>()
+    }
+
+    fn new(name: &[u8]) -> Folded {
+        let Words { head, tail, len } = Words::exactly(name);
+        Words { head: fold(head), tail: fold(tail), len }
     }
 
     fn slot(self, multiplier: u64, shift: u32) -> usize {

@@ -235,6 +235,7 @@ impl Raw {
         self.set_header(Header { flags: header.flags | flags, ..header });
     }
 
+    #[inline]
     pub fn expires_ms(self) -> Option<u64> {
         self.header().expires().then(|| self.read_word(WORD))
     }
@@ -276,16 +277,19 @@ impl Raw {
     }
 
     /// A value of eight bytes.
+    #[inline]
     pub fn word(self, header: Header) -> u64 {
         self.read_word(header.key_offset() + self.key_len(header))
     }
 
+    #[inline]
     pub fn boxed<'a, T>(self, header: Header) -> &'a T {
         let pointer: *const T = ptr::with_exposed_provenance(self.word(header) as usize);
         // SAFETY: the caller matched the encoding, so the word came from `expose::<T>` and the entry still owns it.
         unsafe { &*pointer }
     }
 
+    #[inline]
     pub fn boxed_mut<'a, T>(self, header: Header) -> &'a mut T {
         let pointer: *mut T = ptr::with_exposed_provenance_mut(self.word(header) as usize);
         // SAFETY: as in `boxed`, and the caller holds the entry's only owner mutably.

@@ -1,5 +1,5 @@
-//! Pairs of member and score in one packed blob, sorted by score, then member: a small sorted set, or a leaf of a big
-//! one's order. Knows nothing of either.
+//! Pairs of member and score in one packed blob, sorted by score, then member: a small sorted set, which it knows nothing
+//! of.
 //!
 //! A whole score below 2^53 is kept as an integer element, any other as the eight bytes of the double.
 
@@ -59,12 +59,6 @@ pub fn len(packed: &Packed) -> usize {
     packed.len() / 2
 }
 
-/// The first pair.
-pub fn first(packed: &Packed) -> Option<(Element<'_>, f64)> {
-    let (member, after) = packed.next(0)?;
-    Some((member, score_of(packed.next(after)?.0)))
-}
-
 /// How many pairs lie before the cut, and the place of the first that doesn't.
 pub fn partition(packed: &Packed, cut: Cut<'_>) -> (usize, usize) {
     if is_all_behind(packed, cut) {
@@ -94,13 +88,6 @@ pub fn insert(packed: &mut Packed, score: f64, text: &[u8]) -> usize {
     let mut bytes = [0; 8];
     packed.insert(at, [Element::of(text), score_element(score, &mut bytes)]);
     index
-}
-
-/// Removes the pair of exactly that score and member; whether it was there.
-pub fn remove(packed: &mut Packed, score: f64, text: &[u8]) -> bool {
-    let (_, at) = partition(packed, Cut::Pair(score, text));
-    let is_it = packed.next(at).is_some_and(|(member, _)| member == Element::of(text));
-    is_it && packed.remove(at, 2)
 }
 
 /// Shows up to `left` pairs from the `skip`-th on, from either end, and counts them off.
@@ -162,7 +149,12 @@ mod tests {
         ] {
             let mut packed = Packed::new();
             insert(&mut packed, score, b"m");
-            assert_eq!(first(&packed), Some((Element::Bytes(b"m"), score)));
+            let mut left = 1;
+            let seen = walk(&packed, 0, &mut left, false, &mut |member, found| {
+                assert_eq!((member, found), (Element::Bytes(b"m"), score));
+                ControlFlow::Continue(())
+            });
+            assert!(seen.is_continue() && left == 0);
             assert_eq!(packed.bytes(), 3 + total, "{score}");
         }
     }

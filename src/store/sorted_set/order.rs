@@ -1,19 +1,21 @@
-//! The order of a big sorted set: a counted B-tree whose leaves are packed pairs of member and score. Knows nothing of
+//! The order of a big sorted set: a counted B-tree whose leaves are pages of scores and members. Knows nothing of
 //! tables or keys.
 //!
 //! Each child is kept with the number of pairs below it and the score of the first of them: so a rank is the sum of the
-//! counts passed on the way down, and a search reads members only where scores are equal. A pair costs little more than
-//! its member, as small sorted sets do; a node-based tree or skip list takes two pointers, a level and an allocation more.
-//! All is O(log n), with a walk of one leaf (a kilobyte) at the end.
+//! counts passed on the way down, and a search reads members only where scores are equal. The scores of a node's children
+//! lie side by side, so a step down reads three cache lines. A pair costs 12 bytes and its member; a node-based tree or
+//! skip list takes two pointers, a level and an allocation more. All is O(log n), with a binary search of one page (a
+//! kilobyte and a half) at the end.
 
 use std::ops::ControlFlow;
 
 use super::super::element::Element;
 use super::super::packed::Packed;
 use super::leaf::{self, Cut, Visit};
+use super::page::{self, Page};
 
-/// A leaf past this is split.
-const LEAF_BYTES_MAX: usize = if cfg!(test) { 100 } else { 1024 };
+/// A page past this is split.
+const PAGE_BYTES_MAX: usize = if cfg!(test) { 150 } else { 1536 };
 /// A node with more children is split.
 const CHILDREN_MAX: usize = if cfg!(test) { 4 } else { 32 };
 
@@ -25,41 +27,62 @@ pub struct Order {
 
 #[derive(Clone, Debug)]
 enum Node {
-    Leaf(Packed),
-    Inner(Vec<Child>),
+    Leaf(Page),
+    Inner(Box<Inner>),
 }
 
-#[derive(Clone, Debug)]
-struct Child {
-    /// Pairs below.
-    count: usize,
-    /// The first pair's score.
-    low: f64,
-    node: Node,
+/// Children in order, each with the score of its first pair and the number of its pairs.
+#[derive(Clone, Debug, Default)]
+struct Inner {
+    lows: Vec<f64>,
+    counts: Vec<usize>,
+    nodes: Vec<Node>,
 }
 
 impl Order {
-    /// Takes a leaf's pairs over.
-    pub fn of(pairs: Packed) -> Order {
-        Order { root: Node::Leaf(pairs) }
+    /// The pairs of a small sorted set.
+    pub fn of(pairs: &Packed) -> Order {
+        let mut order = Order { root: Node::Leaf(Page::default()) };
+        let mut left = usize::MAX;
+        // Nothing ends it early.
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
+            leaf::walk(pairs, 0, &mut left, false, &mut |member, score| {
+                order.insert(score, member.text(&mut itoa::Buffer::new()));
+                ControlFlow::Continue(())
+            });
+        order
     }
 
     /// Adds a pair whose member isn't there.
     pub fn insert(&mut self, score: f64, text: &[u8]) {
         if let Some(right) = self.root.insert(score, text) {
-            let left = std::mem::replace(&mut self.root, Node::Inner(Vec::new()));
-            self.root = Node::Inner(vec![Child::of(left), Child::of(right)]);
+            let left = std::mem::replace(&mut self.root, Node::Inner(Box::default()));
+            let mut inner = Inner::default();
+            inner.put(0, left);
+            inner.put(1, right);
+            self.root = Node::Inner(Box::new(inner));
+        }
+    }
+
+    /// Asks for the memory that an insert of that score will need.
+    pub fn hint(&self, score: f64) {
+        let mut node = &self.root;
+        while let Node::Inner(inner) = node {
+            node = &inner.nodes[page::equal(&inner.lows, score).0.saturating_sub(1)];
+        }
+        if let Node::Leaf(page) = node {
+            page.hint();
         }
     }
 
     /// Removes the pair of exactly that score and member; whether it was there.
     pub fn remove(&mut self, score: f64, text: &[u8]) -> bool {
         let removed = self.root.remove(score, text);
-        while let Node::Inner(children) = &mut self.root
-            && children.len() == 1
-            && let Some(only) = children.pop()
+        while let Node::Inner(inner) = &mut self.root
+            && inner.nodes.len() == 1
+            && let Some(only) = inner.nodes.pop()
         {
-            self.root = only.node;
+            self.root = only;
         }
         removed
     }
@@ -69,11 +92,11 @@ impl Order {
         let (mut node, mut rank) = (&self.root, 0);
         loop {
             match node {
-                Node::Leaf(packed) => return rank + leaf::partition(packed, cut).0,
-                Node::Inner(children) => {
-                    let index = descend(children, cut);
-                    rank += children[..index].iter().map(|child| child.count).sum::<usize>();
-                    node = &children[index].node;
+                Node::Leaf(page) => return rank + page.partition(cut),
+                Node::Inner(inner) => {
+                    let index = inner.descend(cut);
+                    rank += inner.counts[..index].iter().sum::<usize>();
+                    node = &inner.nodes[index];
                 }
             }
         }
@@ -93,112 +116,162 @@ impl Order {
     }
 }
 
-/// The child that the cut runs through: the last whose first pair lies before it, or the first.
-fn descend(children: &[Child], cut: Cut<'_>) -> usize {
-    children
-        .partition_point(|child| cut.is_behind(child.low, || child.node.first_member()))
-        .saturating_sub(1)
-}
-
-impl Child {
-    fn of(node: Node) -> Child {
-        let mut child = Child { count: 0, low: 0.0, node };
-        child.refresh();
-        child
+impl Inner {
+    /// The child that the cut runs through: the last whose first pair lies before it, or the first.
+    fn descend(&self, cut: Cut<'_>) -> usize {
+        let (mut from, mut to) = match cut {
+            Cut::Pair(score, _) | Cut::AfterPair(score, _) => page::equal(&self.lows, score),
+            _ => (0, self.lows.len()),
+        };
+        while from < to {
+            let middle = (from + to) / 2;
+            if cut.is_behind(self.lows[middle], || self.nodes[middle].first_member()) {
+                from = middle + 1;
+            } else {
+                to = middle;
+            }
+        }
+        from.saturating_sub(1)
     }
 
-    fn refresh(&mut self) {
-        self.count = self.node.len();
-        self.low = self.node.low();
+    fn put(&mut self, index: usize, node: Node) {
+        self.lows.insert(index, node.low());
+        self.counts.insert(index, node.len());
+        self.nodes.insert(index, node);
+    }
+
+    fn take(&mut self, index: usize) -> Node {
+        self.lows.remove(index);
+        self.counts.remove(index);
+        self.nodes.remove(index)
+    }
+
+    fn refresh(&mut self, index: usize) {
+        self.lows[index] = self.nodes[index].low();
+        self.counts[index] = self.nodes[index].len();
+    }
+
+    fn insert(&mut self, score: f64, text: &[u8]) -> Option<Node> {
+        let index = self.descend(Cut::Pair(score, text));
+        match self.nodes[index].insert(score, text) {
+            Some(right) => {
+                self.refresh(index);
+                self.put(index + 1, right);
+            }
+            None => {
+                self.counts[index] += 1;
+                self.lows[index] = self.lows[index].min(score);
+            }
+        }
+        self.split(index + 1)
+    }
+
+    fn split(&mut self, inserted: usize) -> Option<Node> {
+        let count = self.nodes.len();
+        if count <= CHILDREN_MAX {
+            return None;
+        }
+        let kept = if inserted == count - 1 { count - 1 } else { count / 2 };
+        Some(Node::Inner(Box::new(Inner {
+            lows: self.lows.split_off(kept),
+            counts: self.counts.split_off(kept),
+            nodes: self.nodes.split_off(kept),
+        })))
+    }
+
+    fn remove(&mut self, score: f64, text: &[u8]) -> bool {
+        let index = self.descend(Cut::AfterPair(score, text));
+        if !self.nodes[index].remove(score, text) {
+            return false;
+        }
+        self.counts[index] -= 1;
+        if self.counts[index] == 0 {
+            self.take(index);
+        } else {
+            self.lows[index] = self.nodes[index].low();
+            self.join_neighbours(index);
+        }
+        true
+    }
+
+    /// Joins the child at `index` with the next or the one before, if they fit in half a node.
+    fn join_neighbours(&mut self, index: usize) {
+        for left in [index, index.wrapping_sub(1)] {
+            if left >= self.nodes.len() || left + 1 >= self.nodes.len() {
+                continue;
+            }
+            if self.nodes[left].fits_with(&self.nodes[left + 1]) {
+                let right = self.take(left + 1);
+                self.nodes[left].join(right);
+                return self.refresh(left);
+            }
+        }
     }
 }
 
 impl Node {
     fn len(&self) -> usize {
         match self {
-            Node::Leaf(packed) => leaf::len(packed),
-            Node::Inner(children) => children.iter().map(|child| child.count).sum(),
+            Node::Leaf(page) => page.len(),
+            Node::Inner(inner) => inner.counts.iter().sum(),
         }
     }
 
     fn low(&self) -> f64 {
         match self {
-            Node::Leaf(packed) => leaf::first(packed).map_or(0.0, |(_, score)| score),
-            Node::Inner(children) => children.first().map_or(0.0, |child| child.low),
+            Node::Leaf(page) => page.low(),
+            Node::Inner(inner) => inner.lows.first().copied().unwrap_or_default(),
         }
     }
 
     fn first_member(&self) -> Option<Element<'_>> {
         match self {
-            Node::Leaf(packed) => leaf::first(packed).map(|(member, _)| member),
-            Node::Inner(children) => children.first()?.node.first_member(),
+            Node::Leaf(page) => page.first_member(),
+            Node::Inner(inner) => inner.nodes.first()?.first_member(),
         }
     }
 
     /// Adds a pair; what the node was split into, if it was too full.
     fn insert(&mut self, score: f64, text: &[u8]) -> Option<Node> {
         match self {
-            Node::Leaf(packed) => {
-                let index = leaf::insert(packed, score, text);
-                split_leaf(packed, index)
+            Node::Leaf(page) => {
+                let index = page.insert(score, text);
+                split_page(page, index)
             }
-            Node::Inner(children) => {
-                let index = descend(children, Cut::Pair(score, text));
-                let split = children[index].node.insert(score, text);
-                match split {
-                    Some(right) => {
-                        children[index].refresh();
-                        children.insert(index + 1, Child::of(right));
-                    }
-                    None => {
-                        children[index].count += 1;
-                        children[index].low = children[index].low.min(score);
-                    }
-                }
-                split_children(children, index + 1)
-            }
+            Node::Inner(inner) => inner.insert(score, text),
         }
     }
 
     fn remove(&mut self, score: f64, text: &[u8]) -> bool {
         match self {
-            Node::Leaf(packed) => {
-                let removed = leaf::remove(packed, score, text);
-                packed.shrink();
-                removed
-            }
-            Node::Inner(children) => {
-                let index = descend(children, Cut::AfterPair(score, text));
-                let removed = children[index].node.remove(score, text);
-                if removed {
-                    children[index].refresh();
-                    if children[index].count == 0 {
-                        children.remove(index);
-                    } else {
-                        join_neighbours(children, index);
-                    }
-                }
-                removed
-            }
+            Node::Leaf(page) => page.remove(score, text),
+            Node::Inner(inner) => inner.remove(score, text),
         }
     }
 
-    /// Puts `next`'s contents behind its own if both together are at most half full, or gives `next` back.
-    fn join(&mut self, next: Node) -> Option<Node> {
-        match (&mut *self, next) {
-            (Node::Leaf(left), Node::Leaf(right))
-                if left.bytes() + right.bytes() <= LEAF_BYTES_MAX / 2 =>
-            {
-                left.append(&right);
-                None
+    /// Whether both together are at most half full.
+    fn fits_with(&self, next: &Node) -> bool {
+        match (self, next) {
+            (Node::Leaf(left), Node::Leaf(right)) => {
+                left.bytes() + right.bytes() <= PAGE_BYTES_MAX / 2
             }
-            (Node::Inner(left), Node::Inner(right))
-                if left.len() + right.len() <= CHILDREN_MAX / 2 =>
-            {
-                left.extend(right);
-                None
+            (Node::Inner(left), Node::Inner(right)) => {
+                left.nodes.len() + right.nodes.len() <= CHILDREN_MAX / 2
             }
-            (_, next) => Some(next),
+            _ => false,
+        }
+    }
+
+    /// Puts `next`'s contents behind its own; both are of one depth.
+    fn join(&mut self, next: Node) {
+        match (self, next) {
+            (Node::Leaf(left), Node::Leaf(right)) => left.append(&right),
+            (Node::Inner(left), Node::Inner(right)) => {
+                left.lows.extend(right.lows);
+                left.counts.extend(right.counts);
+                left.nodes.extend(right.nodes);
+            }
+            _ => unreachable!("neighbours are of one depth"),
         }
     }
 
@@ -209,18 +282,18 @@ impl Node {
         reverse: bool,
         visit: Visit<'_>,
     ) -> ControlFlow<()> {
-        let children = match self {
-            Node::Leaf(packed) => return leaf::walk(packed, skip, left, reverse, visit),
-            Node::Inner(children) => children,
+        let inner = match self {
+            Node::Leaf(page) => return page.walk(skip, left, reverse, visit),
+            Node::Inner(inner) => inner,
         };
-        let mut skip = skip;
-        for index in 0..children.len() {
-            let child = &children[if reverse { children.len() - 1 - index } else { index }];
-            if skip >= child.count {
-                skip -= child.count;
+        let (mut skip, children) = (skip, inner.nodes.len());
+        for step in 0..children {
+            let index = if reverse { children - 1 - step } else { step };
+            if skip >= inner.counts[index] {
+                skip -= inner.counts[index];
                 continue;
             }
-            child.node.walk(skip, left, reverse, visit)?;
+            inner.nodes[index].walk(skip, left, reverse, visit)?;
             skip = 0;
             if *left == 0 {
                 break;
@@ -231,52 +304,24 @@ impl Node {
 
     fn memory_bytes(&self) -> usize {
         match self {
-            Node::Leaf(packed) => packed.memory_bytes(),
-            Node::Inner(children) => {
-                let below: usize = children.iter().map(|child| child.node.memory_bytes()).sum();
-                children.capacity() * size_of::<Child>() + below
+            Node::Leaf(page) => page.memory_bytes(),
+            Node::Inner(inner) => {
+                let below: usize = inner.nodes.iter().map(Node::memory_bytes).sum();
+                let child = size_of::<f64>() + size_of::<usize>() + size_of::<Node>();
+                size_of::<Inner>() + inner.nodes.capacity() * child + below
             }
         }
     }
 }
 
-/// Cuts a leaf that is too full in two; one that grew at its end stays full, as growing scores never come back to it.
-fn split_leaf(packed: &mut Packed, inserted: usize) -> Option<Node> {
-    let pairs = leaf::len(packed);
-    if packed.bytes() <= LEAF_BYTES_MAX || pairs < 2 {
+/// Cuts a page that is too full in two; one that grew at its end stays full, as growing scores never come back to it.
+fn split_page(page: &mut Page, inserted: usize) -> Option<Node> {
+    let pairs = page.len();
+    if page.bytes() <= PAGE_BYTES_MAX || pairs < 2 {
         return None;
     }
     let kept = if inserted == pairs - 1 { pairs - 1 } else { pairs / 2 };
-    let at = packed.seek(kept * 2)?;
-    let tail = packed.split_off(at, (pairs - kept) * 2);
-    packed.shrink();
-    Some(Node::Leaf(tail))
-}
-
-fn split_children(children: &mut Vec<Child>, inserted: usize) -> Option<Node> {
-    let count = children.len();
-    if count <= CHILDREN_MAX {
-        return None;
-    }
-    let kept = if inserted == count - 1 { count - 1 } else { count / 2 };
-    Some(Node::Inner(children.split_off(kept)))
-}
-
-/// Joins the child at `index` with the next or the one before, if they fit in half a node.
-fn join_neighbours(children: &mut Vec<Child>, index: usize) {
-    for left in [index, index.wrapping_sub(1)] {
-        if left >= children.len() || left + 1 >= children.len() {
-            continue;
-        }
-        let mut right = children.remove(left + 1);
-        match children[left].node.join(right.node) {
-            None => return children[left].refresh(),
-            Some(node) => {
-                right.node = node;
-                children.insert(left + 1, right);
-            }
-        }
-    }
+    Some(Node::Leaf(page.split_off(kept)))
 }
 
 #[cfg(test)]
@@ -287,17 +332,20 @@ mod tests {
     /// Depth, pairs and first score are what the parents say; nothing is empty or too full.
     fn check(node: &Node, depth: usize, is_root: bool) -> usize {
         match node {
-            Node::Leaf(packed) => {
-                assert!(is_root || !packed.is_empty());
-                assert!(packed.bytes() <= LEAF_BYTES_MAX || leaf::len(packed) < 2);
+            Node::Leaf(page) => {
+                assert!(is_root || page.len() > 0);
+                assert!(page.bytes() <= PAGE_BYTES_MAX || page.len() < 2);
                 depth
             }
-            Node::Inner(children) => {
-                assert!(!children.is_empty() && children.len() <= CHILDREN_MAX);
+            Node::Inner(inner) => {
+                let children = inner.nodes.len();
+                assert!((1..=CHILDREN_MAX).contains(&children));
+                assert_eq!((children, children), (inner.lows.len(), inner.counts.len()));
                 let mut depths = Vec::new();
-                for child in children {
-                    assert_eq!((child.count, child.low), (child.node.len(), child.node.low()));
-                    depths.push(check(&child.node, depth + 1, false));
+                for (index, child) in inner.nodes.iter().enumerate() {
+                    let kept = (inner.counts[index], inner.lows[index]);
+                    assert_eq!(kept, (child.len(), child.low()));
+                    depths.push(check(child, depth + 1, false));
                 }
                 assert!(depths.windows(2).all(|pair| pair[0] == pair[1]), "{depths:?}");
                 depths[0]
@@ -325,7 +373,7 @@ mod tests {
     fn random_pairs_agree_with_a_sorted_vector() {
         for seed in 0..30 {
             let mut random = Random::new(seed);
-            let (mut order, mut model) = (Order::of(Packed::new()), Vec::<(f64, Vec<u8>)>::new());
+            let (mut order, mut model) = (Order::of(&Packed::new()), Vec::<(f64, Vec<u8>)>::new());
             let scores = 1 + random.below(50);
             for step in 0..1200 {
                 let grow = step % 600 < 400;
@@ -375,16 +423,14 @@ mod tests {
 
     fn leaf_bytes(node: &Node, bytes: &mut Vec<usize>) {
         match node {
-            Node::Leaf(packed) => bytes.push(packed.bytes()),
-            Node::Inner(children) => {
-                children.iter().for_each(|child| leaf_bytes(&child.node, bytes));
-            }
+            Node::Leaf(page) => bytes.push(page.bytes()),
+            Node::Inner(inner) => inner.nodes.iter().for_each(|child| leaf_bytes(child, bytes)),
         }
     }
 
     #[test]
     fn growing_scores_fill_their_leaves() {
-        let mut order = Order::of(Packed::new());
+        let mut order = Order::of(&Packed::new());
         for number in 0..400 {
             order.insert(f64::from(number), format!("member-{number}").as_bytes());
         }
@@ -392,6 +438,6 @@ mod tests {
         let mut leaves = Vec::new();
         leaf_bytes(&order.root, &mut leaves);
         let bytes: usize = leaves.iter().sum();
-        assert!(bytes / leaves.len() > LEAF_BYTES_MAX * 3 / 4, "{leaves:?}");
+        assert!(bytes / leaves.len() > PAGE_BYTES_MAX * 3 / 4, "{leaves:?}");
     }
 }
