@@ -31,6 +31,7 @@ fn main() {
     let kind = RuntimeKind::parse(&kind).expect("cache or server");
     let port: u16 = port.parse().expect("a port");
     let setup = WorkerSetup {
+        errands: socketley::runtime::errands::Errands::threaded(),
         inboxes: Arc::new([Arc::new(Inbox::default())]),
         control: Arc::new(Inbox::default()),
         stores: Arc::new(StoreMap::default()),

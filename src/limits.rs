@@ -174,11 +174,29 @@ pub const VM_RETRIES_MAX: u32 = 8;
 pub const SCRIPT_ERROR_REPEAT_MS: u64 = 10_000;
 /// Different errors of a script that are remembered for that.
 pub const SCRIPT_ERRORS_REMEMBERED_MAX: usize = 64;
+/// Bytes that a script's socket holds for it before it stops reading.
+pub const SCRIPT_INPUT_HIGH_BYTES: usize = 256 * 1024;
+/// A line, or what comes before a delimiter, that a script receives.
+pub const SCRIPT_RECEIVE_LINE_BYTES: usize = 1024 * 1024;
+/// What a script receives in one piece.
+pub const SCRIPT_RECEIVE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Sockets of one generation of an app on one worker, those that are being dialled included.
+pub const SCRIPT_SOCKETS_MAX: usize = if cfg!(test) { 64 } else { 4096 };
+/// Options of TLS that scripts dial with and whose certificates are kept.
+pub const SCRIPT_TLS_KEPT_MAX: usize = 64;
+/// A file that a script reads.
+pub const SCRIPT_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Threads for work that would block a worker: lookups of names, files of scripts.
+pub const ERRAND_THREADS_MAX: usize = 4;
+/// Errands of scripts that wait for such a thread.
+pub const ERRANDS_MAX: usize = 1024;
 /// Tables inside tables in what a script hands over as data.
 pub const SCRIPT_DATA_DEPTH_MAX: usize = 64;
 
 const _: () =
     assert!(RECEIVE_BUFFERS_START.is_power_of_two() && RECEIVE_BUFFERS_START <= RECEIVE_BUFFERS);
+const _: () = assert!(SCRIPT_INPUT_HIGH_BYTES < SCRIPT_RECEIVE_LINE_BYTES);
+const _: () = assert!(SCRIPT_RECEIVE_LINE_BYTES < SCRIPT_RECEIVE_BYTES_MAX);
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two() && RECEIVE_BUFFERS <= 1 << 15);
 const _: () = assert!(OUTBOX_LOW_BYTES < OUTBOX_HIGH_BYTES && OUTBOX_HIGH_BYTES < OUTBOX_MAX_BYTES);
 const _: () = assert!(LINE_BYTES_MAX <= INPUT_HIGH_BYTES);

@@ -66,6 +66,13 @@ end
 
 sk.user_package.loaded["socketley.json"], globals.json = native.json, native.json
 
+local function install(name, library)
+  sk.user_package.loaded["socketley." .. name], globals[name] = library, library
+end
+install("tcp", sk.tcp)
+install("dns", sk.dns)
+install("fs", sk.fs)
+
 local socketley = sk.user_require "socketley"
 socketley.log = log
 socketley.set_timeout, socketley.set_interval = sk.set_timeout, sk.set_interval

@@ -55,6 +55,11 @@ sk.leaf = {
   ask = pointer("void (*)(void *, uint32_t, double)", raw.ask),
   land = pointer("void (*)(void *, uint32_t, double, uint32_t, double)", raw.land),
   done = pointer("void (*)(void *, uint32_t, double, bool)", raw.done),
+  socket_send = pointer("double (*)(void *, double, const char *, size_t)", raw.socket_send),
+  socket_take = pointer("void (*)(void *, double, uint32_t, double, const char *, size_t, double, sk_answer *)",
+    raw.socket_take),
+  socket_drain = pointer("void (*)(void *, double, double)", raw.socket_drain),
+  socket_close = pointer("void (*)(void *, double, bool)", raw.socket_close),
 }
 sk.pointers = nil
 sk.answer = ffi.new "sk_answer"
@@ -65,6 +70,6 @@ sk.kind = ffi.new "uint32_t[2]"
 -- The connection and timer ids are doubles: a 52-bit id is exact, and no cdata is boxed.
 sk.MESSAGE, sk.OPEN, sk.CLOSE, sk.ADOPT, sk.ROUTE, sk.START, sk.STOP = 0, 1, 2, 3, 4, 5, 6
 sk.TIMER, sk.ANSWER, sk.EVALUATE, sk.COMPLETE, sk.CANCEL, sk.COMMAND = 7, 8, 9, 10, 11, 12
-sk.REQUEST, sk.BODY, sk.VISIT, sk.WEBSOCKET = 13, 14, 15, 16
+sk.REQUEST, sk.BODY, sk.VISIT, sk.WEBSOCKET, sk.SOCKET = 13, 14, 15, 16, 17
 sk.HOOK, sk.MISS, sk.BEHIND, sk.CHANNEL, sk.LANDED, sk.END = 24, 25, 26, 27, 28, 29
 sk.KINDS = 32

@@ -208,6 +208,22 @@ function sk.suspend()
   return woken(yield(WAIT))
 end
 
+--- Ends a wait that has a deadline: a wake of its timer brings `nil, problem`.
+local function settle(number, problem, first, second, ...)
+  if second ~= problem then
+    cancel_timer(host, number)
+  end
+  return first, second, ...
+end
+
+--- The same, for at most `ms`; then it answers `nil, problem`.
+function sk.suspend_for(task, ms, problem)
+  local number = task.wait
+  task.expired = problem
+  sk.leaf.timer(host, number, ms)
+  return settle(number, problem, sk.suspend())
+end
+
 --- A coroutine of ours died in trusted code (in practice: no memory). Whatever it held is let go.
 local function died(co, err)
   local task = tasks[co]
@@ -236,7 +252,7 @@ end
 --- Resumes a waiting task inside the coroutine of whoever calls (an owner at an event).
 local function wake(task, ...)
   waits[task.wait] = nil
-  task.wait = nil
+  task.wait, task.expired = nil, nil
   waiting = waiting - 1
   local previous = current
   current = task.co

@@ -158,7 +158,9 @@ end
 call_event[sk.TIMER] = function(_, event)
   local id = event.id
   local task = sk.waits[id]
-  if task then
+  if task and task.expired then
+    sk.wake(task, nil, task.expired)
+  elseif task then
     sk.wake(task, true)
   else
     sk.timer_fired(id)
@@ -196,6 +198,22 @@ call_event[sk.BODY] = function(_, event)
     sk.wake(task, nil)
   else
     sk.wake(task, nil, sk.no("broken", "the body can't be read on"))
+  end
+end
+
+--- News of a socket or an errand, for the task that waits for it: it goes on, it failed, or there is an outcome.
+call_event[sk.SOCKET] = function(_, event)
+  local task, arg = sk.waits[event.id], event.arg
+  if arg == 2 then
+    local value, code, text = sk.native.take_outcome(event.id)
+    if task then
+      sk.wake(task, value, code and sk.no(code, text))
+    end
+  elseif task and arg == 0 then
+    sk.wake(task, true)
+  elseif task then
+    local code, text = string.match(str(event.bytes, event.len), "^(%Z*)%z(.*)$")
+    sk.wake(task, nil, sk.no(code, text))
   end
 end
 

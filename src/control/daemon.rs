@@ -140,6 +140,7 @@ impl Daemon {
             control: Arc::new(Inbox::<FromWorker>::default()),
             stores: Arc::new(StoreMap::default()),
             watchdog,
+            errands: crate::runtime::errands::Errands::threaded(),
             ring: Options { sqpoll: options.sqpoll, ..Options::default() },
             seed: seed(),
         };

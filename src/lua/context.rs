@@ -4,14 +4,15 @@
 //! Must not know: Lua values.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::caches::Caches;
 use super::report::Reports;
 use super::source::Sources;
-use super::{Action, AppSource, Host, Reply};
+use super::streams::Streams;
+use super::{Action, AppSource, Host, Outcome, Reply};
 use crate::ring::Now;
 use crate::store::hooks::OnLanded;
 
@@ -31,6 +32,10 @@ pub(super) struct Context {
     pub(super) arguments: RefCell<HashMap<u64, serde_json::Value>>,
     /// A question's arguments, between their check and the question.
     pub(super) prepared: Cell<serde_json::Value>,
+    /// Its own sockets.
+    pub(super) streams: RefCell<Streams>,
+    /// Outcomes of errands that wait for their event, by task.
+    pub(super) outcomes: RefCell<BTreeMap<u64, Outcome>>,
     /// The files read.
     pub(super) sources: RefCell<Sources>,
     /// How a task is told that the keys it waits for are there.
@@ -58,6 +63,8 @@ impl Context {
             answers: RefCell::default(),
             arguments: RefCell::default(),
             prepared: Cell::default(),
+            streams: RefCell::default(),
+            outcomes: RefCell::default(),
             sources: RefCell::new(sources),
             on_landed: Rc::clone(&host.on_landed),
             reports: RefCell::default(),

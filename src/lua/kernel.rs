@@ -18,10 +18,12 @@ use super::{AppSource, bundle};
 use crate::limits::MISS_WAIT_MS;
 
 /// The trusted chunks after `boot`, in order; `loop` is loaded once per runtime.
-const CHUNKS: [&str; 13] = [
+const CHUNKS: &[&str] = &[
     "dispatch",
     "connections",
     "tasks",
+    "sockets",
+    "errands",
     "cache",
     "runtimes",
     "handlers",

@@ -5,6 +5,8 @@
 //! made up (an id, a length) was checked by the trusted Lua that calls, or is checked here.
 #![allow(unsafe_code, reason = "the functions' arguments are pointers that LuaJIT's FFI passes")]
 
+mod sockets;
+
 use std::ffi::{c_char, c_void};
 
 use super::caches::Answer;
@@ -51,6 +53,7 @@ pub(super) mod kind {
     pub(in crate::lua) const BODY: u32 = 14;
     pub(in crate::lua) const VISIT: u32 = 15;
     pub(in crate::lua) const WEBSOCKET: u32 = 16;
+    pub(in crate::lua) const SOCKET: u32 = 17;
     pub(in crate::lua) const HOOK: u32 = 24;
     pub(in crate::lua) const MISS: u32 = 25;
     pub(in crate::lua) const BEHIND: u32 = 26;
@@ -76,8 +79,8 @@ struct StoreAnswer {
 }
 
 /// Names and addresses of all leaves, for `lua/app/boot.lua`.
-pub(super) fn addresses() -> [(&'static str, *const ()); 14] {
-    [
+pub(super) fn addresses() -> impl Iterator<Item = (&'static str, *const ())> {
+    let own: [(&'static str, *const ()); 14] = [
         ("send", send as *const ()),
         ("broadcast", broadcast as *const ()),
         ("close", close as *const ()),
@@ -92,7 +95,8 @@ pub(super) fn addresses() -> [(&'static str, *const ()); 14] {
         ("ask", ask as *const ()),
         ("land", land as *const ()),
         ("done", done_with as *const ()),
-    ]
+    ];
+    own.into_iter().chain(sockets::addresses())
 }
 
 /// # Safety

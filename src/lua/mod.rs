@@ -18,6 +18,7 @@ mod report;
 pub mod scripts;
 mod snapshot;
 mod source;
+mod streams;
 #[cfg(test)]
 mod tests;
 pub mod trusted;
@@ -28,7 +29,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use vm::AppVm;
+pub use vm::{AppVm, SocketFailure};
 pub use watchdog::{WatchSlot, Watchdog};
 
 use crate::id::{ConnectionId, RuntimeId, RuntimeKind};
@@ -264,6 +265,10 @@ pub enum Action {
     Unlisten { id: u64 },
     /// Handlers have ended with what they were given.
     Done { what: Done },
+    /// What the script does with one of its own sockets, by the number that the VM gave it.
+    Socket { socket: u64, act: SocketAct },
+    /// Work that would block: [`AppVm::on_errand`] answers.
+    Errand { task: u64, errand: Errand },
 }
 
 /// What handlers have ended with.
@@ -275,6 +280,87 @@ pub enum Done {
     Behind { runtime: RuntimeId, is_written: bool },
     /// A channel's messages, up to [`AppVm::on_channel_end`].
     Messages { listen: u64 },
+}
+
+/// What a script asks of its own socket; ranges of bytes are in the VM's arena.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketAct {
+    /// Connect; [`AppVm::on_dialled`] answers.
+    Dial(Box<Dial>),
+    /// Append to what is sent.
+    Send { start: usize, len: usize },
+    /// Wake the task by [`AppVm::on_socket_sent`] when most of what was sent has gone.
+    Drain { task: u64 },
+    /// Read on: there is room again.
+    Resume,
+    /// End it, after what was sent has gone or at once. Nothing more is told of it.
+    Close { at_once: bool },
+}
+
+/// Where a script connects to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// A name or an address.
+    pub host: String,
+    /// Never 0.
+    pub port: u16,
+    /// Who waits.
+    pub task: u64,
+    /// How it speaks TLS, if it does.
+    pub tls: Option<Box<DialTls>>,
+}
+
+/// TLS of one dial.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DialTls {
+    /// Whom to trust instead of the system's authorities.
+    pub authorities: Option<PathBuf>,
+    /// The certificate to show.
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// The server's name, if it isn't the host.
+    pub server_name: Option<String>,
+    /// Trust anyone.
+    pub insecure: bool,
+    /// ALPN, the best first.
+    pub protocols: Vec<String>,
+}
+
+/// Work that would block a worker: names and files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// A name's addresses.
+    Resolve { host: String },
+    /// A file's bytes.
+    Read { path: PathBuf, bytes_max: u64 },
+    /// Replace a file's bytes, as a whole or not at all, or add to them.
+    Write { path: PathBuf, bytes: Vec<u8>, appends: bool },
+    /// The names in a folder, sorted.
+    List { path: PathBuf },
+    /// What something is.
+    Stat { path: PathBuf },
+    /// Remove a file or an empty folder.
+    Remove { path: PathBuf },
+    /// Give it another name.
+    Rename { from: PathBuf, to: PathBuf },
+    /// Make a folder and those above it.
+    MakeFolder { path: PathBuf },
+}
+
+/// What an errand has brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Bytes of a file.
+    Bytes(Vec<u8>),
+    /// Names or addresses.
+    Names(Vec<String>),
+    /// `file`, `folder` or `other`.
+    Stat { kind: &'static str, bytes: u64, modified_ms: u64 },
+    /// It is done.
+    Done,
+    /// The world said no.
+    Failed { code: &'static str, text: String },
 }
 
 /// What a handler does with its HTTP request; ranges of bytes (start, length) are in the VM's arena.

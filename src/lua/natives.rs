@@ -2,6 +2,8 @@
 //!
 //! They never call Lua back. Must not know: what the scripts do.
 
+mod sockets;
+
 use std::rc::Rc;
 
 use mlua::{LightUserData, Lua, LuaString, Table, Value};
@@ -26,6 +28,7 @@ pub(super) fn table(lua: &Lua, context: &Rc<Context>, runtimes: &Table) -> mlua:
     add_requests(lua, context, runtimes, &native)?;
     add_files(lua, context, &native)?;
     add_caches(lua, context, &native)?;
+    sockets::add(lua, context, &native)?;
     native.raw_set("json", json::module(lua)?)?;
     native.raw_set("null", LightUserData(std::ptr::null_mut()))?;
     Ok(native)

@@ -6,6 +6,7 @@
 
 mod hooks;
 mod http;
+mod sockets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use mlua::Lua;
+
+pub use sockets::SocketFailure;
 
 use super::context::Context;
 use super::definitions::{definitions, handlers_of};

@@ -22,7 +22,7 @@ use super::connection::ProtocolState;
 use super::listening::Listenings;
 use super::local::Local;
 use super::message::{FromWorker, ToWorker};
-use super::{Placement, cache, proxy, server};
+use super::{Placement, cache, proxy, server, sockets};
 
 /// How far a generation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +146,11 @@ impl Apps {
         for hosted in self.slots.iter_mut().flatten() {
             hosted.listenings.join(|name| self.stores.find(name));
         }
+    }
+
+    /// Whether this generation's VM is out of its place while its actions are carried out.
+    pub fn is_busy(&self, app: AppId, generation: u32) -> bool {
+        self.busy == Some((app, generation))
     }
 
     /// Whether some VM has events or ready tasks.
@@ -315,6 +320,7 @@ impl Local {
             }
             let (app, generation) = (hosted.app, hosted.generation);
             self.release_parked(app, generation);
+            sockets::end_all_of(self, (app, generation));
             if let Some(hosted) = self.apps.slots[index].take() {
                 for timer in hosted.timers.into_values() {
                     self.timers.cancel(timer);

@@ -258,6 +258,27 @@ impl Connections {
         self.blocks.get_mut(slot as usize / BLOCK)?.get_mut(slot as usize % BLOCK)
     }
 
+    /// Takes a slot for something that isn't a runtime's connection: its id is nobody else's until it is released.
+    pub fn reserve(&mut self) -> Option<ConnectionId> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => self.add_slot()?,
+        };
+        let worker = self.worker;
+        let place = self.place_mut(slot)?;
+        place.generation += 1;
+        Some(ConnectionId::new(worker, slot, place.generation))
+    }
+
+    /// Frees a reserved slot.
+    pub fn release(&mut self, id: ConnectionId) {
+        let Some(place) = self.place(id.slot()) else { return };
+        debug_assert!(place.connection.is_none() && place.generation == id.generation());
+        if place.generation < GENERATION_MAX {
+            self.free.push(id.slot());
+        }
+    }
+
     /// Frees a slot; it retires when its generations are used up.
     pub fn remove(&mut self, slot: u32) -> Option<Connection> {
         let place = self.place_mut(slot)?;

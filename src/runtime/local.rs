@@ -20,6 +20,7 @@ use super::instance::Instance;
 use super::message::{FromWorker, Inbox, ToWorker};
 use super::server::http::HttpTurn;
 use super::server::outgoing::Gathered;
+use super::sockets::Sockets;
 
 /// What a worker's timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub enum TimerEvent {
     CacheWait { connection: ConnectionId },
     /// Accepting was paused for want of file descriptors.
     AcceptAgain { runtime: RuntimeId },
+    /// A script's socket that closes takes too long.
+    Socket { id: u64 },
     /// The worker ends, whoever is still connected.
     Deadline,
 }
@@ -80,6 +83,8 @@ pub struct Local {
     pub index: BTreeMap<RuntimeId, usize>,
     /// Its apps.
     pub apps: Apps,
+    /// The connections that scripts make.
+    pub sockets: Sockets,
     /// Its timers.
     pub timers: Timers<TimerEvent>,
     /// Chance, seeded at the worker's start.
@@ -132,7 +137,7 @@ impl Local {
     /// Whether a shutdown is complete: every runtime has stopped and the last closes are submitted.
     pub fn has_ended(&self) -> bool {
         let is_empty = self.connections.is_empty() && self.instances.iter().all(Option::is_none);
-        self.ending && is_empty && self.ops.is_empty()
+        self.ending && is_empty && self.sockets.is_empty() && self.ops.is_empty()
     }
 
     /// Closes a socket that never became a connection.

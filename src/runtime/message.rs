@@ -13,11 +13,12 @@ use parking_lot::Mutex;
 use crate::error::ScriptError;
 use crate::id::{AppId, ConnectionId, RuntimeId};
 use crate::log::LogRecord;
-use crate::lua::{AppSource, Definitions, Reply};
+use crate::lua::{AppSource, Definitions, Outcome, Reply, SocketFailure};
 use crate::proto::websocket::Kind;
 use crate::ring::{Fd, Wake};
 
 use super::Placement;
+use super::sockets::{Found, Owner};
 use super::stats::Arrival;
 
 /// From the control thread (or another worker) to a worker.
@@ -71,6 +72,10 @@ pub enum ToWorker {
     Command { request: u64, app: AppId, name: String, arguments: serde_json::Value },
     /// The control thread's answer to [`FromWorker::Daemon`].
     Answer { app: AppId, generation: u32, task: u64, reply: Reply },
+    /// An errand of a script is done.
+    ErrandDone { owner: Owner, task: u64, outcome: Outcome },
+    /// A script's dial knows its addresses, or that there are none.
+    Found { id: u64, found: Result<Found, SocketFailure> },
     /// Close everything after at most `drain_ms` and end the thread.
     Shutdown { drain_ms: u64 },
 }

@@ -9,6 +9,7 @@ pub mod client;
 mod commands;
 pub mod config;
 pub mod connection;
+pub mod errands;
 pub mod flow;
 pub mod instance;
 pub mod keeper;
@@ -21,6 +22,7 @@ pub mod place;
 pub mod process;
 pub mod proxy;
 pub mod server;
+pub mod sockets;
 pub mod stats;
 pub mod stores;
 

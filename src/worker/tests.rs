@@ -28,6 +28,7 @@ impl Rig {
             control: Arc::new(Inbox::default()),
             stores: Arc::new(StoreMap::default()),
             watchdog: Arc::new(Watchdog::start()),
+            errands: crate::runtime::errands::Errands::threaded(),
             ring: Options::default(),
             seed: 7,
         };

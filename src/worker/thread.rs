@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use crate::lua::{Stores, Watchdog};
 use crate::ring::{Options, Uring, Wait};
+use crate::runtime::errands::Errands;
 use crate::runtime::message::{FromWorker, Inbox, ToWorker};
 use crate::runtime::stores::StoreMap;
 
@@ -22,6 +23,8 @@ pub struct WorkerSetup {
     pub stores: Arc<StoreMap>,
     /// Ends handlers that run too long.
     pub watchdog: Arc<Watchdog>,
+    /// Does what would block a worker.
+    pub errands: Errands,
     /// How to make the ring.
     pub ring: Options,
     /// Seeds the worker's choices; the index is added.
@@ -61,6 +64,7 @@ fn run(index: u8, setup: &WorkerSetup) {
         inboxes: Arc::clone(&setup.inboxes),
         stores: Rc::new(SharedStores(Arc::clone(&setup.stores))),
         watch: setup.watchdog.register(),
+        errands: setup.errands.clone(),
         seed: setup.seed.wrapping_add(u64::from(index)),
     });
     // A panic outside of a connection's own step leaves the worker's world in an unknown state.

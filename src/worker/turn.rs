@@ -11,8 +11,10 @@ use crate::ring::{Completion, Driver, Errno, OpKind, Token, Wait};
 use crate::runtime::apps::Apps;
 use crate::runtime::cache::{self, CacheTurn};
 use crate::runtime::connection::{Connections, Layer, Role};
+use crate::runtime::errands::Errands;
 use crate::runtime::local::{Local, TimerEvent};
 use crate::runtime::message::{FromWorker, Inbox, Recipients, ToWorker};
+use crate::runtime::sockets::{self, Sockets};
 use crate::runtime::{client, limiter, opening, place, proxy, server};
 
 /// A worker: its world and the ring that moves it.
@@ -37,6 +39,8 @@ pub struct Parts {
     pub stores: Rc<dyn Stores>,
     /// The worker's slot at the watchdog.
     pub watch: Arc<WatchSlot>,
+    /// Where work goes that would block it.
+    pub errands: Errands,
     /// Seeds its choices.
     pub seed: u64,
 }
@@ -44,7 +48,7 @@ pub struct Parts {
 impl Worker {
     /// Puts a worker together and attaches its inbox to its ring.
     pub fn new(parts: Parts) -> Worker {
-        let Parts { index, driver, control, inboxes, stores, watch, seed } = parts;
+        let Parts { index, driver, control, inboxes, stores, watch, errands, seed } = parts;
         inboxes[usize::from(index)].attach(driver.waker());
         let local = Local {
             worker: index,
@@ -54,6 +58,7 @@ impl Worker {
             instances: Vec::new(),
             index: std::collections::BTreeMap::new(),
             apps: Apps::new(stores, watch),
+            sockets: Sockets::new(errands),
             timers: Timers::new(),
             random: Random::new(seed),
             dirty: Vec::new(),
@@ -107,8 +112,12 @@ impl Worker {
         }
         self.local.relay();
         self.local.flush();
+        sockets::flush(&mut self.local);
         self.rearm_starved();
         self.local.close_drained();
+        if self.local.ending && self.local.instances.iter().all(Option::is_none) {
+            sockets::end_all(&mut self.local);
+        }
         Ok(!self.local.has_ended())
     }
 
@@ -116,7 +125,8 @@ impl Worker {
     fn wait(&self, wait_max: Wait) -> Wait {
         let local = &self.local;
         let is_left = !local.dirty.is_empty() || !local.half_closed.is_empty();
-        if local.apps.have_work() || local.cache.has_work() || is_left {
+        if local.apps.have_work() || local.cache.has_work() || is_left || local.sockets.have_work()
+        {
             return Wait::No;
         }
         let limit = if let Wait::Until(limit) = wait_max { Some(limit) } else { None };
@@ -129,6 +139,9 @@ impl Worker {
     }
 
     fn on_completion(&mut self, completion: Completion) {
+        if sockets::owns(&completion) {
+            return sockets::on_completion(&mut self.local, &mut *self.driver, completion);
+        }
         let local = &mut self.local;
         match completion {
             Completion::Accepted { token, result, more } => {
@@ -307,6 +320,7 @@ impl Worker {
             TimerEvent::CacheWait { connection } => cache::waiting::on_timer(local, connection),
             TimerEvent::Maintain { runtime } => cache::maintain(local, runtime),
             TimerEvent::AcceptAgain { runtime } => local.accept_again(runtime),
+            TimerEvent::Socket { id } => sockets::on_timer(local, id),
             TimerEvent::Deadline => {
                 let slots: Vec<u32> = local.connections.slots().collect();
                 for slot in slots {
@@ -420,6 +434,10 @@ fn on_app_message(local: &mut Local, message: ToWorker) {
                 vm.on_answer(task, reply);
             }
         }
+        ToWorker::ErrandDone { owner, task, outcome } => {
+            sockets::on_errand_done(local, owner, task, outcome);
+        }
+        ToWorker::Found { id, found } => sockets::on_found(local, id, found),
         _ => {}
     }
 }

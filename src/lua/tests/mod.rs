@@ -238,6 +238,8 @@ impl TestHost {
                 format!("unlisten {}", at.expect("it listened"))
             }
             Action::Done { what } => format!("done {what:?}"),
+            Action::Socket { socket, act } => format!("socket {socket} {act:?}"),
+            Action::Errand { task, errand } => format!("errand {task} {errand:?}"),
         })
     }
 

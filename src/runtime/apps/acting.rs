@@ -13,7 +13,7 @@ use crate::runtime::local::{Local, TimerEvent};
 use crate::runtime::message::{FromWorker, Recipients, ToWorker};
 use crate::runtime::server::http;
 use crate::runtime::stats::StatsCell;
-use crate::runtime::{cache, proxy, server};
+use crate::runtime::{cache, proxy, server, sockets};
 
 impl Local {
     /// Runs all VMs that have something to do and carries out what they ask for, until nothing is left or the turn has
@@ -54,6 +54,7 @@ impl Local {
         self.apps.late_closes = late;
         self.apps.busy = None;
         self.apps.slots[index] = Some(hosted);
+        sockets::deliver_late(self);
         let mut unparked = std::mem::take(&mut self.apps.unparked);
         for slot in unparked.drain(..) {
             self.unpark(slot);
@@ -131,7 +132,15 @@ impl Local {
             Action::Done { what: Done::Behind { runtime, is_written } } => {
                 cache::hooks::on_behind_done(self, runtime, is_written);
             }
-            other => self.report(hosted, other),
+            other => self.go_out(hosted, other),
+        }
+    }
+
+    /// What a script's own sockets and errands need, and then the rest.
+    fn go_out(&mut self, hosted: &Hosted, action: Action) {
+        let owner = (hosted.app, hosted.generation);
+        if let Some(news) = sockets::carry_out(self, &hosted.vm, owner, action) {
+            self.report(hosted, news);
         }
     }
 

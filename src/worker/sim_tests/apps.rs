@@ -115,6 +115,11 @@ pub fn load_cache(world: &mut World, text: &str, store: Arc<crate::store::Shared
     world.listen(index);
 }
 
+/// Ends the app on its worker.
+pub fn drop_app(world: &mut World) {
+    world.tell(0, ToWorker::DropApp { app: APP });
+}
+
 /// Lines for a client, and what each is answered with, without the generation.
 fn lines(random: &mut Random) -> Vec<String> {
     let count = random.below(12);

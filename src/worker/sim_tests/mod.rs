@@ -14,6 +14,7 @@ mod limits;
 mod proxy;
 mod pubsub;
 mod server;
+mod sockets;
 mod tls;
 mod waiting;
 mod websocket;

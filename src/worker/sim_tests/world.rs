@@ -122,6 +122,7 @@ impl World {
                 inboxes: Arc::clone(&inboxes),
                 stores: Rc::clone(&stores),
                 watch: watch_slot(),
+                errands: crate::runtime::errands::Errands::default(),
                 seed: seed ^ u64::from(index) << 32,
             }))
         };
