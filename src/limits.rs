@@ -80,6 +80,42 @@ pub const HTTP_WRITE_STALL_MS: u64 = 30_000;
 pub const HTTP_HEAD_MS: u64 = 10_000;
 /// A datagram that is sent: the largest that UDP over IPv4 carries.
 pub const DATAGRAM_BYTES_MAX: usize = 65_507;
+/// How long a backend may take until its answer begins, in milliseconds.
+pub const PROXY_RESPONSE_MS: u64 = 60_000;
+/// How long neither side of a proxied request may move, in milliseconds.
+pub const PROXY_IDLE_MS: u64 = 60_000;
+/// The longest time that a proxy's field may name, in milliseconds.
+pub const PROXY_TIME_MS_MAX: u64 = 86_400_000;
+/// Connections that a worker keeps open to one backend while no request is for them.
+pub const PROXY_KEPT_MAX: usize = 512;
+/// How long such a connection is kept, in milliseconds.
+pub const PROXY_KEPT_MS: u64 = 30_000;
+/// How often kept connections are looked through, in milliseconds.
+pub const PROXY_TEND_MS: u64 = 1000;
+/// Answers before the answer (103 and its like) that a backend may give to one request.
+pub const PROXY_INTERIM_MAX: u8 = 32;
+/// What a client may send ahead of the request that is being answered; it isn't read further.
+pub const PROXY_AHEAD_BYTES: usize = 64 * 1024;
+/// Buffers for requests' heads that a worker keeps for the next ones.
+pub const PROXY_SPARE_HEADS_MAX: usize = 256;
+/// How long a request waits for a place at a backend unless its proxy says otherwise, in milliseconds.
+pub const PROXY_QUEUE_MS: u64 = 5_000;
+/// Requests that wait for a place on one worker; more are refused.
+pub const PROXY_QUEUE_MAX: usize = 4096;
+/// What is read of a TLS client's first message to find the name that it asks for.
+pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
+/// How often the queue looks for places that other workers gave back, in milliseconds.
+pub const PROXY_QUEUE_LOOK_MS: u64 = 5;
+/// What second tries may cost at once on one worker, in tenths of a request.
+pub const PROXY_RETRY_BUDGET_TENTHS: u32 = 1000;
+/// What is read of a health check's answer.
+pub const PROXY_CHECK_BYTES_MAX: usize = 64 * 1024;
+/// The largest weight of a backend.
+pub const PROXY_WEIGHT_MAX: u64 = 1000;
+/// Names of hosts of one proxy.
+pub const PROXY_HOSTS_MAX: usize = 1024;
+/// Header changes of one proxy and direction.
+pub const PROXY_HEADER_CHANGES_MAX: usize = 64;
 /// Pending connections of a listening socket (the kernel caps it at `net.core.somaxconn`).
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// Entries of a ring's submission queue; the completion queue has four times as many.

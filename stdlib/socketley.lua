@@ -116,6 +116,21 @@ M.show = on_name "show"
 --- The counters of a runtime.
 M.stats = on_name "stats"
 
+--- A proxy's backends: a row each, with `state`, `weight`, `in_flight`, `requests`, `errors`, `latency_us`.
+M.backends = on_name "backends"
+
+--- Says something of one of a proxy's backends, or of all that share a name: its `state` ("up", "drain",
+--- "maintenance"), its `weight` (0 as in the proxy's fields). Takes effect at once; answers their rows.
+---@param name string
+---@param backend string
+---@param changes { state?: string, weight?: integer }
+function M.backend(name, backend, changes)
+  expect("name", name, "string")
+  expect("backend", backend, "string")
+  expect("changes", changes, "table")
+  return call("backend", { name = name, backend = backend, state = changes.state, weight = changes.weight })
+end
+
 --- Changes fields of a runtime.
 ---@param name string
 ---@param fields table

@@ -70,6 +70,6 @@ sk.kind = ffi.new "uint32_t[2]"
 -- The connection and timer ids are doubles: a 52-bit id is exact, and no cdata is boxed.
 sk.MESSAGE, sk.OPEN, sk.CLOSE, sk.ADOPT, sk.ROUTE, sk.START, sk.STOP = 0, 1, 2, 3, 4, 5, 6
 sk.TIMER, sk.ANSWER, sk.EVALUATE, sk.COMPLETE, sk.CANCEL, sk.COMMAND = 7, 8, 9, 10, 11, 12
-sk.REQUEST, sk.BODY, sk.VISIT, sk.WEBSOCKET, sk.SOCKET = 13, 14, 15, 16, 17
+sk.REQUEST, sk.BODY, sk.VISIT, sk.WEBSOCKET, sk.SOCKET, sk.ROUTE_REQUEST = 13, 14, 15, 16, 17, 18
 sk.HOOK, sk.MISS, sk.BEHIND, sk.CHANNEL, sk.LANDED, sk.END = 24, 25, 26, 27, 28, 29
 sk.KINDS = 32

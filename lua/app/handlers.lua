@@ -6,7 +6,7 @@ local host, leaf = sk.host, sk.leaf
 sk.on_event = call_event
 local records, str = sk.records, ffi.string
 
-local DEFAULT, INDEX, NAME, REFUSED = 0, 1, 2, 3
+local DEFAULT, INDEX, NAME, REFUSED, CHANGES = 0, 1, 2, 3, 4
 
 --- Runs `on_disconnect` of a connection that is gone; from a loop's body.
 local function disconnected(record)
@@ -131,6 +131,57 @@ call_event[sk.ROUTE] = function(loop, event)
   end
   if not record.closed then
     leaf.route(host, record.id, kind, index, name, #name)
+  end
+end
+
+--- What `on_route` answered about a request, carried out; or what is wrong with it.
+local function route_request(record, req, answer)
+  local kind = type(answer)
+  if kind == "table" and not sk.runtime_of[answer] then
+    local upstream = rawget(answer, "upstream")
+    local is_answer = rawget(answer, "status") or rawget(answer, "body") or rawget(answer, "redirect")
+      or rawget(answer, "json") or rawget(answer, "html")
+    if is_answer and upstream == nil then
+      return sk.answer_proxied(req, answer)
+    end
+    local changes, problem = sk.route_changes(answer)
+    if not changes then
+      return problem
+    end
+    if type(upstream) == "table" and not sk.runtime_of[upstream] then
+      return "upstream: expected a backend's index, a name or address, got a table"
+    end
+    leaf.route(host, record.id, CHANGES, 0, changes, #changes)
+    answer = upstream
+  end
+  local route, index, name = route_of(answer)
+  if not route then
+    return "expected a backend's index, a name, a table or nil, got " .. kind .. " " .. sk.show(answer)
+  end
+  leaf.route(host, record.id, route, index, name, #name)
+end
+
+call_event[sk.ROUTE_REQUEST] = function(loop, event)
+  local runtime = loop.runtime
+  local record = records[event.slot]
+  if not record or record.id ~= event.id then
+    return
+  end
+  local req = sk.proxied_request(record, event)
+  local handler = runtime.handlers.on_route
+  local ok, answer = true, nil
+  if handler then
+    ok, answer = call(record, "on_route", runtime, nil, handler, req)
+  end
+  if record.closed then
+    return
+  end
+  local problem = ok and route_request(record, req, answer)
+  if problem then
+    sk.failed(runtime, record, "on_route", "on_route: " .. problem)
+  end
+  if problem or not ok then
+    leaf.route(host, record.id, REFUSED, 0, "", 0)
   end
 end
 

@@ -87,7 +87,13 @@ end
 
 function getters.version(req)
   local _, _, _, _, flags = lengths(req[BLOB])
-  return flags == 1 and "1.0" or "1.1"
+  return flags % 2 == 1 and "1.0" or "1.1"
+end
+
+--- What the client speaks: "https" or "http".
+function getters.scheme(req)
+  local _, _, _, _, flags = lengths(req[BLOB])
+  return flags >= 2 and "https" or "http"
 end
 
 function getters.params(req)
@@ -610,6 +616,58 @@ function sk.new_request(runtime, event)
   }, request_metatable)
   req[RESPONSE] = setmetatable({ req, false, false, false, 0, false }, response_metatable)
   return req, record
+end
+
+-- Proxied requests --------------------------------------------------------------------------------------------------
+
+--- The object of a proxied request whose way is asked for. It has no body: that goes where the request goes.
+function sk.proxied_request(record, event)
+  local raw = cast(cursor, event.bytes)
+  local blob = str(event.bytes + 8, raw.text)
+  local req = setmetatable({ blob, record, raw.number, WAITING, false, false, "", false }, request_metatable)
+  return req
+end
+
+--- Answers a proxied request as a server's handler would; or says what is wrong.
+function sk.answer_proxied(req, answer)
+  if type(answer) == "number" then
+    return check_status(answer) or respond(req, answer, "", "")
+  end
+  return respond_table(req, answer)
+end
+
+--- What a route's table changes, as the host reads it: a letter and a value each, ended by zero bytes. Or nil and what
+--- is wrong.
+function sk.route_changes(answer)
+  local parts = {}
+  local path, timeout, headers = rawget(answer, "path"), rawget(answer, "timeout"), rawget(answer, "headers")
+  if path ~= nil then
+    if type(path) ~= "string" or sub(path, 1, 1) ~= "/" or find(path, "[%z\1-\32\127-\255#]") then
+      return nil, "path: expected a path such as \"/a?b=c\", got " .. sk.show(path)
+    end
+    parts[#parts + 1] = "p" .. path
+  end
+  if timeout ~= nil then
+    local ms = sk.duration_ms(timeout)
+    if not ms or ms < 1 then
+      return nil, "timeout: expected a time such as \"2s\", got " .. sk.show(timeout)
+    end
+    parts[#parts + 1] = "t" .. format("%.0f", ms)
+  end
+  if headers ~= nil then
+    if type(headers) ~= "table" then
+      return nil, "headers: expected a table, got " .. type(headers)
+    end
+    for name, value in next, headers do
+      local line, problem = line_of(name, value == false and "" or value)
+      if not line or OWN[lower(name)] or lower(name) == "host" then
+        return nil, problem or "headers: " .. name .. " is the proxy's own business"
+      end
+      parts[#parts + 1] = value == false and "d" .. name or "h" .. name .. ":" .. tostring(value)
+    end
+  end
+  parts[#parts + 1] = ""
+  return concat(parts, "\0")
 end
 
 -- Routes ------------------------------------------------------------------------------------------------------------

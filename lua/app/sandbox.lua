@@ -268,6 +268,16 @@ for name in next, strings do
   end
 end
 debug.getmetatable("").__metatable = "string"
+
+--- Whether a text begins with another.
+function strings.starts(text, with)
+  return string.sub(text, 1, #with) == with
+end
+
+--- Whether a text ends with another.
+function strings.ends(text, with)
+  return with == "" or string.sub(text, -#with) == with
+end
 install("string", strings)
 install("table", copy(table))
 install("math", copy(math))

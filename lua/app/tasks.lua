@@ -112,6 +112,12 @@ function sk.timer_fired(id)
   end
 end
 
+--- A duration in milliseconds; nil for what is none.
+function sk.duration_ms(duration)
+  local ok, ms = pcall(milliseconds, "duration", duration)
+  return ok and ms or nil
+end
+
 --- Calls `fn` once, after a duration. Answers a timer with `:cancel()`.
 function sk.after(duration, fn)
   local ms = milliseconds("after", duration)

@@ -361,6 +361,8 @@ pub const ORDER: &[&str] = &[
     "ls",
     "ps",
     "stats",
+    "backends",
+    "backend",
     "logs",
     "console",
     "eval",

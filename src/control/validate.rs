@@ -290,7 +290,7 @@ fn check_backends(
     check_route(definition, config, problems);
     for backend in &config.backends {
         let (_, address) = backend_parts(backend);
-        if address.contains(':') {
+        if address.contains(':') || address.starts_with('@') {
             continue;
         }
         let here = definitions.runtimes.iter().find(|other| other.name == address);
@@ -421,7 +421,7 @@ mod tests {
                 definition(Proxy, "p", 7, json!({"protocol": "tcp"})),
                 "neither backends nor on_route",
             ),
-            (definition(Proxy, "p", 7, json!({"backends": ["db"]})), "use --protocol tcp"),
+            (definition(Proxy, "p", 7, json!({"protocol": "udp"})), "expected http, tcp"),
             (
                 definition(
                     Proxy,

@@ -55,6 +55,8 @@ pub static FILES: &[Bundled] = bundle! {
     "lua/app/sockets.lua",
     "lua/app/tasks.lua",
     "lua/commands/apply.lua",
+    "lua/commands/backend.lua",
+    "lua/commands/backends.lua",
     "lua/commands/cert.lua",
     "lua/commands/check.lua",
     "lua/commands/commands.lua",

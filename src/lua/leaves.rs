@@ -11,7 +11,7 @@ use std::ffi::{c_char, c_void};
 
 use super::caches::Answer;
 use super::context::Context;
-use super::{Action, Done, HttpAct, Route};
+use super::{Action, Done, HttpAct, Route, RouteChanges};
 use crate::id::{ConnectionId, RuntimeId};
 
 /// An event as the dispatcher reads it: `sk_event` in `lua/app/boot.lua`. 32 bytes: two to a cache line.
@@ -54,6 +54,7 @@ pub(super) mod kind {
     pub(in crate::lua) const VISIT: u32 = 15;
     pub(in crate::lua) const WEBSOCKET: u32 = 16;
     pub(in crate::lua) const SOCKET: u32 = 17;
+    pub(in crate::lua) const ROUTE_REQUEST: u32 = 18;
     pub(in crate::lua) const HOOK: u32 = 24;
     pub(in crate::lua) const MISS: u32 = 25;
     pub(in crate::lua) const BEHIND: u32 = 26;
@@ -212,11 +213,31 @@ unsafe extern "C" fn route(
         0 => Route::Default,
         1 => Route::Index(index as usize),
         2 => Route::Name(String::from_utf8_lossy(name).into_owned()),
+        4 => Route::Changes(changes(name)),
         _ => Route::Refused,
     };
     if let Some(connection) = connection(id) {
         context.push(Action::Route { connection, route });
     }
+}
+
+/// What a route changes, as `lua/app/http.lua` writes it.
+fn changes(text: &[u8]) -> Box<RouteChanges> {
+    let mut changes = RouteChanges::default();
+    for part in text.split(|byte| *byte == 0) {
+        let Some((kind, value)) = part.split_first() else { continue };
+        let value = String::from_utf8_lossy(value).into_owned();
+        match kind {
+            b'p' => changes.path = Some(value),
+            b't' => changes.timeout_ms = value.parse().ok(),
+            b'd' => changes.headers.push((value, None)),
+            _ => {
+                let (name, value) = value.split_once(':').unwrap_or((&value, ""));
+                changes.headers.push((name.to_owned(), Some(value.to_owned())));
+            }
+        }
+    }
+    Box::new(changes)
 }
 
 /// What a handler of a request asks for; the acts as `lua/app/http.lua` numbers them.

@@ -403,6 +403,8 @@ pub struct HttpRequest<'a> {
     pub parameters: &'a [(u16, u16)],
     /// Its body; empty if the handler reads it piece by piece.
     pub body: &'a [u8],
+    /// It came over TLS.
+    pub tls: bool,
 }
 
 /// A piece of a body.
@@ -427,4 +429,17 @@ pub enum Route {
     Default,
     /// The handler failed: the connection is closed.
     Refused,
+    /// What to change about the request; where it goes follows.
+    Changes(Box<RouteChanges>),
+}
+
+/// What `on_route` changes about a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteChanges {
+    /// The path and query to ask for.
+    pub path: Option<String>,
+    /// Headers to set, or to leave out.
+    pub headers: Vec<(String, Option<String>)>,
+    /// How long it may take in all, in milliseconds.
+    pub timeout_ms: Option<u64>,
 }

@@ -2,6 +2,7 @@
 //!
 //! Must not know: connections, runtimes, stores, Lua.
 
+pub mod client_hello;
 pub mod control;
 pub mod detect;
 pub mod framing;

@@ -30,6 +30,54 @@ const FIELD_BYTES_MAX: usize = 4096;
 /// Bytes of the longest header.
 pub const HEADER_BYTES_MAX: usize = FIXED_BYTES + FIELD_BYTES_MAX;
 
+/// The versions of the header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// A line of text.
+    One,
+    /// Bytes.
+    Two,
+}
+
+/// Writes the header of a stream from `source` that came in at `destination`.
+pub fn write(out: &mut Vec<u8>, version: Version, source: SocketAddr, destination: SocketAddr) {
+    let (ips, is_v4) = match (source.ip().to_canonical(), destination.ip().to_canonical()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => ((IpAddr::V4(from), IpAddr::V4(to)), true),
+        (from, to) => ((wide(from), wide(to)), false),
+    };
+    let (from, to) = (source.port(), destination.port());
+    match version {
+        Version::One => {
+            let family = if is_v4 { "TCP4" } else { "TCP6" };
+            let line = format!("PROXY {family} {} {} {from} {to}\r\n", ips.0, ips.1);
+            out.extend_from_slice(line.as_bytes());
+        }
+        Version::Two => {
+            out.extend_from_slice(SIGNATURE);
+            out.extend_from_slice(&[0x21, if is_v4 { 0x11 } else { 0x21 }]);
+            let length: u16 = if is_v4 { 12 } else { 36 };
+            out.extend_from_slice(&length.to_be_bytes());
+            for ip in [ips.0, ips.1] {
+                match ip {
+                    IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
+                    IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
+                }
+            }
+            for port in [from, to] {
+                out.extend_from_slice(&port.to_be_bytes());
+            }
+        }
+    }
+}
+
+/// An address as IPv6 has it.
+fn wide(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) => IpAddr::V6(ip.to_ipv6_mapped()),
+        wide @ IpAddr::V6(_) => wide,
+    }
+}
+
 /// Reads a header at the beginning of a stream; nothing while it isn't whole.
 ///
 /// # Errors
@@ -122,6 +170,28 @@ fn parse_binary(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let cases = [
+            ("10.0.0.7:4000", "127.0.0.1:80"),
+            ("[2001:db8::7]:4000", "[::1]:80"),
+            ("[::ffff:10.0.0.7]:9", "127.0.0.1:80"),
+            ("[2001:db8::7]:4000", "127.0.0.1:80"),
+        ];
+        for (source, destination) in cases {
+            let source: SocketAddr = source.parse().unwrap();
+            for version in [Version::One, Version::Two] {
+                let mut out = Vec::new();
+                write(&mut out, version, source, destination.parse().unwrap());
+                let header = parse(&out).unwrap().unwrap();
+                assert_eq!(header.consumed, out.len());
+                let read = header.source.unwrap();
+                assert_eq!(read.ip().to_canonical(), source.ip().to_canonical());
+                assert_eq!(read.port(), source.port());
+            }
+        }
+    }
 
     fn binary(command: u8, family: u8, fields: &[u8]) -> Vec<u8> {
         let mut bytes = SIGNATURE.to_vec();

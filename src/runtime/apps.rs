@@ -18,7 +18,7 @@ use crate::ring::timers::TimerId;
 use crate::store::SharedStore;
 use crate::store::hooks::OnLanded;
 
-use super::connection::ProtocolState;
+use super::connection::{ProtocolState, Role};
 use super::listening::Listenings;
 use super::local::Local;
 use super::message::{FromWorker, ToWorker};
@@ -409,6 +409,9 @@ impl Local {
 
     /// Where shall a proxied client go?
     pub fn tell_app_route(&mut self, slot: u32) {
+        if matches!(self.connections.at(slot).role, Role::HttpFront(_)) {
+            return proxy::http::ask_app(self, slot);
+        }
         let index = self.connections.at(slot).instance;
         let listen = self.instance_at(index).config().listen;
         let peer = self.connections.at(slot).peer;

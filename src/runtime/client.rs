@@ -47,17 +47,17 @@ pub fn dial(local: &mut Local, index: usize) {
     let Some(slot) = local.insert_connection(index, None, address, Role::Client) else {
         return on_failure(local, index, "the worker holds too many connections".to_owned());
     };
-    start_connect(local, slot);
+    start_connect(local, slot, limits::DIAL_TIMEOUT_MS);
 }
 
 /// Sends the connect op of a connection that is being dialled, and bounds its time.
-pub fn start_connect(local: &mut Local, slot: u32) {
+pub fn start_connect(local: &mut Local, slot: u32, timeout_ms: u64) {
     let connection = local.connections.at(slot);
     connection.in_flight += 1;
     let (id, address) = (connection.id, connection.peer);
     local.ops.push(Op::Connect { address, token: Token::new(OpKind::Connect, id.bits()) });
     let event = TimerEvent::DialTimeout { connection: id };
-    local.timers.insert(local.now, limits::DIAL_TIMEOUT_MS, event);
+    local.timers.insert(local.now, timeout_ms, event);
 }
 
 /// The dial has ended.

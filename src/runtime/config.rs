@@ -3,11 +3,13 @@
 //! [`fields`] is the one table; parsing, did-you-mean, JSON, the command line's flags and the schema of `check` are
 //! derived from its rows. Must not know: who asks, where it is kept, what runs.
 
+mod backends;
 mod behind;
 mod bounds;
 mod commands;
 mod disk;
 pub mod fields;
+mod proxied;
 mod secure;
 mod values;
 mod web;
@@ -73,7 +75,11 @@ impl RuntimeConfig {
                 .map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
             mode: Mode::InOut,
             framing: Framing::Lines,
-            protocol: if kind == RuntimeKind::Server { Protocol::Auto } else { Protocol::Messages },
+            protocol: match kind {
+                RuntimeKind::Server => Protocol::Auto,
+                RuntimeKind::Proxy => Protocol::Http,
+                RuntimeKind::Client | RuntimeKind::Cache => Protocol::Messages,
+            },
             detect_ms: crate::limits::DETECT_MS,
             http: HttpConfig::default(),
             backlog_bytes_max: crate::limits::OUTBOX_MAX_BYTES,
@@ -82,8 +88,10 @@ impl RuntimeConfig {
             max_connections: 0,
             target: (kind == RuntimeKind::Client).then(|| DEFAULT_TARGET.to_owned()),
             reconnect: Some(0),
+            group: None,
             backends: Vec::new(),
             strategy: Strategy::RoundRobin,
+            proxy: super::proxy::Settings::default(),
             access: Access::ReadWrite,
             password: None,
             commands: [].into(),
@@ -112,8 +120,13 @@ impl RuntimeConfig {
     ) -> Result<RuntimeConfig, Vec<FieldError>> {
         let mut config = RuntimeConfig::new(kind, name);
         let mut errors = config.set_all(fields);
-        errors.extend(missing(kind, fields));
         errors.extend(contradiction(fields, &config));
+        errors.extend(nameless(&config));
+        errors.extend(hostless(&config));
+        if config.proxy.send_proxy.is_some() && config.tls.to_backends {
+            let message = "can't come before TLS to backends in this version".to_owned();
+            errors.push(FieldError { field: "send_proxy".to_owned(), message, hint: None });
+        }
         if errors.is_empty() { Ok(config) } else { Err(errors) }
     }
 
@@ -172,7 +185,13 @@ pub fn fields_of(kind: RuntimeKind) -> impl Iterator<Item = &'static Field> {
 
 /// All rows of the table.
 pub fn every_field() -> impl Iterator<Item = &'static Field> {
-    FIELDS.iter().chain(disk::FIELDS).chain(bounds::FIELDS).chain(secure::FIELDS).chain(web::FIELDS)
+    FIELDS
+        .iter()
+        .chain(disk::FIELDS)
+        .chain(bounds::FIELDS)
+        .chain(secure::FIELDS)
+        .chain(proxied::FIELDS)
+        .chain(web::FIELDS)
 }
 
 /// The port of a runtime that names none; a client has none.
@@ -210,10 +229,7 @@ pub fn check_name(name: &str) -> Result<(), OperatorError> {
         .hint("names are letters, digits, dots, underscores and hyphens"))
 }
 
-/// A backend's name and address: `name=address`, or one text for both.
-pub fn backend_parts(backend: &str) -> (&str, &str) {
-    backend.split_once('=').unwrap_or((backend, backend))
-}
+pub use backends::{backend_of, backend_parts};
 
 /// The flags of `create` and `edit` as the command line's specs have them: `{field, long, short, aliases, type,
 /// choices, kinds, default, help, live}`.
@@ -262,13 +278,26 @@ fn find(kind: RuntimeKind, name: &str) -> Result<&'static Field, Box<FieldError>
     Err(Box::new(error))
 }
 
-/// A proxy must say `tcp` until it can speak HTTP: what the original means by nothing is HTTP.
-fn missing(kind: RuntimeKind, fields: &Map<String, Value>) -> Option<FieldError> {
-    (kind == RuntimeKind::Proxy && !fields.contains_key("protocol")).then(|| FieldError {
-        field: "protocol".to_owned(),
-        message: "is missing; its default, HTTP proxying, isn't in this version yet".to_owned(),
-        hint: Some("use --protocol tcp (in a file: protocol = \"tcp\")".to_owned()),
+/// A stream's host is what its TLS asks for, and that is read only where the TLS isn't ended.
+fn nameless(config: &RuntimeConfig) -> Option<FieldError> {
+    let ends_tls = config.tls.mode != crate::net::tls::Mode::Off;
+    let is_stream = config.kind == RuntimeKind::Proxy && config.protocol == Protocol::Messages;
+    (is_stream && ends_tls && !config.proxy.hosts.is_empty()).then(|| FieldError {
+        field: "hosts".to_owned(),
+        message: "of streams go by the name that TLS asks for, which passes through".to_owned(),
+        hint: Some("leave tls out, or use protocol = \"http\"".to_owned()),
     })
+}
+
+/// Hosts are served by upstreams that there are.
+fn hostless(config: &RuntimeConfig) -> Option<FieldError> {
+    let is_known = |name: &str| {
+        let mut parts = config.backends.iter().map(|backend| backend_parts(backend));
+        parts.any(|(own, address)| own == name || address == name)
+    };
+    let (host, name) = config.proxy.hosts.0.iter().find(|(_, name)| !is_known(name))?;
+    let message = format!("{host}: there is no upstream or backend \"{name}\"");
+    Some(FieldError::new("hosts", message))
 }
 
 /// `framing`, `websocket` and `protocol` may say the same, not different things.

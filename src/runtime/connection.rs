@@ -15,6 +15,8 @@ use crate::ring::Fd;
 use super::cache::CacheClient;
 use super::limiter::{Limiter, Seat};
 use super::proxy::Link;
+use super::proxy::health::Probe;
+use super::proxy::http::{Back as HttpBack, Front as HttpFront};
 use super::server::backlog::Backlog;
 use super::server::detect::Detecting;
 use super::server::http::Http;
@@ -58,11 +60,31 @@ pub enum Role {
     /// A client runtime's connection to its target.
     Client,
     /// A proxy's connection to a client.
-    Front(Link),
+    Front(Box<Link>),
     /// A proxy's connection to a backend.
-    Back(Link),
+    Back(Box<Link>),
+    /// A proxy's connection to a client that speaks HTTP.
+    HttpFront(Box<HttpFront>),
+    /// A proxy's connection to a backend that speaks HTTP.
+    HttpBack(Box<HttpBack>),
+    /// A proxy asks a backend whether it is well.
+    Probe(Box<Probe>),
     /// A client of a cache.
     Cache(Box<CacheClient>),
+}
+
+impl Role {
+    /// Whether it is a proxy's, to a client or a backend.
+    pub fn is_proxied(&self) -> bool {
+        matches!(
+            self,
+            Role::Front(_)
+                | Role::Back(_)
+                | Role::HttpFront(_)
+                | Role::HttpBack(_)
+                | Role::Probe(_)
+        )
+    }
 }
 
 /// What a server's or client's connection speaks; proxies and caches have one protocol each.

@@ -171,7 +171,6 @@ impl Local {
         let connection = self.connections.at(slot);
         match connection.role {
             Role::Server | Role::Client => server::on_bytes(self, slot, bytes),
-            Role::Front(_) | Role::Back(_) => proxy::on_bytes(self, slot, bytes),
             // Without TLS a cache takes its bytes where they are; see `cache::on_received`.
             Role::Cache(_) => cache::on_bytes(self, slot, bytes),
             Role::Guest if matches!(connection.protocol, ProtocolState::Connecting(_)) => {
@@ -179,6 +178,8 @@ impl Local {
             }
             // Its cache is busy: they wait.
             Role::Guest => connection.input.extend_from_slice(bytes),
+            // A proxy's, on either side.
+            _ => proxy::on_bytes(self, slot, bytes),
         }
     }
 
@@ -193,7 +194,7 @@ impl Local {
                 self.close_now(slot);
             }
             Phase::Open => match connection.role {
-                Role::Front(_) | Role::Back(_) => proxy::on_end(self, slot),
+                _ if connection.role.is_proxied() => proxy::on_end(self, slot),
                 Role::Guest if matches!(connection.protocol, ProtocolState::Connecting(_)) => {
                     server::websocket::failed(self, slot, "the other side closed it");
                 }
@@ -219,7 +220,7 @@ impl Local {
         }
         // Someone in between may have cut it: a message that isn't whole is none, and a stream isn't passed on as whole.
         match connection.role {
-            Role::Front(_) | Role::Back(_) => proxy::on_cut(self, slot),
+            _ if connection.role.is_proxied() => proxy::on_cut(self, slot),
             Role::Server | Role::Client if !connection.parked => connection.input = Vec::new(),
             _ => {}
         }
@@ -279,8 +280,7 @@ impl Local {
             return self.close_slow(slot);
         }
         // A proxied half is read on: if its peer waits for us to read before it reads itself, both would wait forever.
-        let is_proxied = matches!(connection.role, Role::Front(_) | Role::Back(_));
-        let is_paused = is_proxied || connection.paused & Pause::OUTBOX != 0;
+        let is_paused = connection.role.is_proxied() || connection.paused & Pause::OUTBOX != 0;
         if bytes > limits::OUTBOX_HIGH_BYTES && !is_paused {
             self.pause(slot, Pause::OUTBOX);
         }
@@ -530,17 +530,19 @@ impl Local {
             Role::Guest => {
                 StatsCell::subtract(&self.instance_at(index).cell(worker).connections, 1);
             }
-            Role::Back(_) if is_opening => proxy::on_refused(self, slot),
+            Role::Back(_) | Role::HttpBack(_) | Role::Probe(_) if is_opening => {
+                proxy::on_refused(self, slot)
+            }
             Role::Server => {
                 StatsCell::subtract(&self.instance_at(index).cell(worker).connections, 1);
                 server::on_close(self, slot);
             }
             Role::Client => client::on_close(self, slot),
-            Role::Front(_) => {
+            Role::Front(_) | Role::HttpFront(_) => {
                 StatsCell::subtract(&self.instance_at(index).cell(worker).connections, 1);
                 proxy::on_close(self, slot);
             }
-            Role::Back(_) => proxy::on_close(self, slot),
+            Role::Back(_) | Role::HttpBack(_) | Role::Probe(_) => proxy::on_close(self, slot),
             Role::Cache(_) => {
                 StatsCell::subtract(&self.instance_at(index).cell(worker).connections, 1);
                 cache::on_close(self, slot);
@@ -552,6 +554,9 @@ impl Local {
     pub fn close_members(&mut self, index: usize, now: bool) {
         let members = self.instance_at(index).members.clone();
         for slot in members {
+            if !now && proxy::http::stops_later(self, slot) {
+                continue;
+            }
             match &mut self.connections.at(slot).protocol {
                 _ if now => self.close_now(slot),
                 ProtocolState::Http(http) if http.is_answering() && !http.has_detached() => {

@@ -9,6 +9,7 @@ use crate::ring::timers::TimerId;
 
 use super::cache::CacheState;
 use super::client::Dialler;
+use super::proxy::backends::Backends;
 use super::stats::StatsCell;
 use super::{Placement, RuntimeConfig};
 
@@ -34,8 +35,8 @@ pub struct Instance {
     pub dialler: Dialler,
     /// When a failed handshake was last logged, in monotonic milliseconds; 0 for never.
     pub handshake_logged_ms: u64,
-    /// proxy: where round-robin stands.
-    pub next_backend: usize,
+    /// proxy: its backends.
+    pub proxy: Backends,
     /// cache: its store and the commands of the turn; away while its batch runs.
     pub cache: Option<Box<CacheState>>,
 }
@@ -81,7 +82,7 @@ impl Instance {
             stopping: None,
             dialler: Dialler::default(),
             handshake_logged_ms: 0,
-            next_backend: 0,
+            proxy: Backends::default(),
             cache,
         }
     }

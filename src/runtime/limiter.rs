@@ -228,7 +228,9 @@ pub fn on_due(local: &mut Local, id: ConnectionId) {
         server::parse_input(local, slot, 0);
     }
     let Some(connection) = local.connections.get(slot) else { return };
-    if connection.read_ended && !connection.parked && !cache::has_unrun(connection) {
+    // A proxy ends its pairs by itself.
+    let waits = connection.parked || cache::has_unrun(connection) || connection.role.is_proxied();
+    if connection.read_ended && !waits {
         local.half_closed.push(slot);
     }
 }

@@ -18,6 +18,7 @@ use super::cache::CacheTurn;
 use super::connection::Connections;
 use super::instance::Instance;
 use super::message::{FromWorker, Inbox, ToWorker};
+use super::proxy::http::ProxyTurn;
 use super::server::http::HttpTurn;
 use super::server::outgoing::Gathered;
 use super::sockets::Sockets;
@@ -37,6 +38,16 @@ pub enum TimerEvent {
     Upgrade { connection: ConnectionId },
     /// A runtime's WebSockets are looked after.
     Ping { runtime: RuntimeId },
+    /// A client or backend of an HTTP proxy may have taken too long.
+    Proxy { connection: ConnectionId },
+    /// Requests wait for a place at a proxy's backends.
+    Queue { runtime: RuntimeId },
+    /// A proxy's backends are asked whether they are well.
+    Health { runtime: RuntimeId },
+    /// A health check takes too long.
+    Probe { connection: ConnectionId },
+    /// A proxy's kept connections are looked through.
+    Tend { runtime: RuntimeId },
     /// A dial takes too long.
     DialTimeout { connection: ConnectionId },
     /// A connection that was over its rate is due again.
@@ -111,6 +122,8 @@ pub struct Local {
     pub cache: CacheTurn,
     /// What HTTP connections share.
     pub http: HttpTurn,
+    /// What HTTP proxies share.
+    pub proxy: ProxyTurn,
     /// To the control thread.
     pub control: Arc<Inbox<FromWorker>>,
     /// To every worker, this one included.

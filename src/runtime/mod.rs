@@ -144,6 +144,14 @@ pub enum Strategy {
     RoundRobin,
     /// By chance.
     Random,
+    /// The less loaded of two by chance.
+    TwoChoices,
+    /// The least loaded.
+    LeastConnections,
+    /// What is alike meets the same one.
+    Hash,
+    /// The one whose answers begin soonest, its load considered.
+    Latency,
     /// `on_route` says.
     Lua,
 }
@@ -183,7 +191,7 @@ pub struct RuntimeConfig {
     pub mode: Mode,
     /// server, client: what makes a message.
     pub framing: Framing,
-    /// server: what its clients speak.
+    /// server: what its clients speak; proxy: messages for any stream, or HTTP.
     pub protocol: Protocol,
     /// Bytes that may wait for a connection that doesn't read.
     pub backlog_bytes_max: usize,
@@ -201,10 +209,14 @@ pub struct RuntimeConfig {
     pub target: Option<String>,
     /// client: reconnect attempts in a row before giving up; 0 for never give up, nothing for no reconnecting.
     pub reconnect: Option<u32>,
-    /// proxy: `host:port` or names of runtimes, in order.
+    /// What it and others are called together.
+    pub group: Option<String>,
+    /// proxy: `host:port`, names of runtimes or `@group`s, in order.
     pub backends: Vec<String>,
     /// proxy: how to choose.
     pub strategy: Strategy,
+    /// proxy: how HTTP is passed on.
+    pub proxy: proxy::Settings,
     /// cache: what clients may do.
     pub access: Access,
     /// cache: AUTH's password.
@@ -238,10 +250,36 @@ pub struct RuntimeConfig {
 /// A proxy's backend as the workers see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
-    /// As the user wrote it.
+    /// Its name, which others may share; its address if it has none.
     pub name: String,
+    /// Its address as the user wrote it.
+    pub address: String,
+    /// How much of the whole it gets beside others.
+    pub weight: u32,
+    /// It serves only if the others can't.
+    pub backup: bool,
+    /// How to choose among those of its name, if that isn't the proxy's own way.
+    pub strategy: Option<Strategy>,
     /// Where to dial, in order of preference; empty while the name doesn't resolve.
     pub addresses: Vec<std::net::SocketAddr>,
+}
+
+impl Default for Backend {
+    fn default() -> Backend {
+        let (name, address) = (String::new(), String::new());
+        Backend { name, address, weight: 1, backup: false, strategy: None, addresses: Vec::new() }
+    }
+}
+
+impl Backend {
+    /// What it is known by in its runtime.
+    pub fn key(&self) -> String {
+        if self.name == self.address || self.address.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{}={}", self.name, self.address)
+        }
+    }
 }
 
 /// A runtime as a worker receives it.

@@ -263,7 +263,7 @@ impl Local {
                     return self.workers[usize::from(self.worker)].send(again);
                 }
             },
-            RuntimeKind::Proxy => proxy::front_role(),
+            RuntimeKind::Proxy => proxy::front_role(self.instance_at(index).config().protocol),
             RuntimeKind::Server | RuntimeKind::Client => Role::Server,
         };
         self.connections.at(slot).role = role;
@@ -271,7 +271,7 @@ impl Local {
         let connection = self.connections.at(slot);
         let early = std::mem::take(&mut connection.input);
         match connection.role {
-            Role::Front(_) => proxy::on_open(self, slot),
+            Role::Front(_) | Role::HttpFront(_) => proxy::on_open(self, slot),
             Role::Server => {
                 server::on_open(self, slot);
                 self.read_on(slot);

@@ -9,7 +9,7 @@ use crate::ring::{Errno, Fd, Op, OpKind, Token};
 use super::instance::{Instance, Listener, Stopping};
 use super::local::{Local, TimerEvent};
 use super::message::{FromWorker, Recipients};
-use super::{Placement, RuntimeKind, client};
+use super::{Placement, Protocol, RuntimeKind, client};
 
 impl Local {
     /// Serves a runtime, or takes its changed fields and its app's new handlers. Its connections stay.
@@ -19,23 +19,35 @@ impl Local {
             return;
         }
         let app = placement.app.map(|(app, _)| app);
+        let kind = placement.config.kind;
         let handlers = self.handlers_of(app, id);
         if let Some(instance) = self.instance(id) {
             let same_app = instance.app() == app;
+            let kept = match placement.config.kind {
+                RuntimeKind::Proxy => instance.proxy.take(&placement.backends, &placement.stats),
+                _ => Vec::new(),
+            };
             instance.placement = placement;
             instance.handlers = handlers;
+            super::proxy::http::drop_kept(self, kept);
             if let Some(&index) = self.index.get(&id) {
                 super::cache::hooks::attach(self, index);
+                if kind == RuntimeKind::Proxy {
+                    super::proxy::health::begin(self, index);
+                }
             }
             if !same_app {
                 self.start(id, app, handlers);
             }
             return;
         }
-        let kind = placement.config.kind;
         self.install_commands(&placement);
         let mut instance = Instance::new(placement);
         instance.handlers = handlers;
+        if kind == RuntimeKind::Proxy {
+            let (backends, stats) = (&instance.placement.backends, &instance.placement.stats);
+            instance.proxy.take(backends, stats);
+        }
         let index = match self.instances.iter().position(Option::is_none) {
             Some(free) => {
                 self.instances[free] = Some(instance);
@@ -52,7 +64,8 @@ impl Local {
         self.start(id, app, handlers);
         match kind {
             RuntimeKind::Client => client::dial(self, index),
-            RuntimeKind::Server | RuntimeKind::Proxy | RuntimeKind::Cache => {}
+            RuntimeKind::Proxy => super::proxy::health::begin(self, index),
+            RuntimeKind::Server | RuntimeKind::Cache => {}
         }
     }
 
@@ -198,7 +211,9 @@ impl Local {
         self.end_listeners(runtime, None);
         let behind = super::cache::hooks::write_out(self, index);
         let instance = self.instance_at(index);
-        let is_proxy = drain_ms > 0 && instance.config().kind == RuntimeKind::Proxy;
+        // Requests end by themselves; a stream doesn't say when.
+        let is_http = instance.config().protocol == Protocol::Http;
+        let is_proxy = drain_ms > 0 && instance.config().kind == RuntimeKind::Proxy && !is_http;
         let (requests, timer) = (vec![request], Some(timer));
         instance.stopping =
             Some(Stopping { requests, handler: false, behind, timer, drains: is_proxy });

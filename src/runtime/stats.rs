@@ -1,9 +1,13 @@
 //! A runtime's counters: one cell per worker, written by that worker only, summed by whoever asks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
 use super::limiter::{Addresses, SharedBucket};
+use super::proxy::shared::Shared;
 
 /// What one worker counts for one runtime. On its own cache lines, so that workers don't slow each other down.
 #[derive(Debug, Default)]
@@ -86,6 +90,8 @@ pub struct RuntimeStats {
     pub messages_bucket: SharedBucket,
     /// Its connections by address, where they are limited.
     pub addresses: Arc<Addresses>,
+    /// proxy: what is known of its backends, by their keys.
+    backends: Mutex<BTreeMap<String, Arc<Shared>>>,
 }
 
 impl RuntimeStats {
@@ -95,7 +101,24 @@ impl RuntimeStats {
             cells: (0..workers).map(|_| StatsCell::default()).collect(),
             messages_bucket: SharedBucket::default(),
             addresses: Arc::default(),
+            backends: Mutex::default(),
         }
+    }
+
+    /// What is known of a backend.
+    pub fn backend(&self, key: &str) -> Arc<Shared> {
+        let mut backends = self.backends.lock();
+        if let Some(known) = backends.get(key) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(Shared::default());
+        backends.insert(key.to_owned(), Arc::clone(&new));
+        new
+    }
+
+    /// Forgets backends that aren't among these.
+    pub fn retain_backends(&self, keys: &[String]) {
+        self.backends.lock().retain(|key, _| keys.contains(key));
     }
 
     /// The cell that worker `index` writes.

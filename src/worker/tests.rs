@@ -173,8 +173,8 @@ fn a_proxy_keeps_half_closes_and_tries_the_next_backend() {
     let cache = rig.place(config(RuntimeKind::Cache), Vec::new());
     let closed = Listener::bind(([127, 0, 0, 1], 0).into()).expect("a free port").address();
     let backends = vec![
-        Backend { name: "closed".to_owned(), addresses: vec![closed] },
-        Backend { name: "cache".to_owned(), addresses: vec![cache] },
+        Backend { name: "closed".to_owned(), addresses: vec![closed], ..Backend::default() },
+        Backend { name: "cache".to_owned(), addresses: vec![cache], ..Backend::default() },
     ];
     let address = rig.place(config(RuntimeKind::Proxy), backends);
     for _ in 0..4 {

@@ -72,6 +72,7 @@ impl Worker {
             deflate: crate::proto::websocket::Deflate::default(),
             cache: CacheTurn::default(),
             http: server::http::HttpTurn::default(),
+            proxy: proxy::http::ProxyTurn::default(),
             control,
             workers: inboxes,
             ending: false,
@@ -103,6 +104,7 @@ impl Worker {
         cache::hooks::run(&mut self.local);
         self.local.run_apps();
         server::http::go_on(&mut self.local);
+        proxy::http::go_on(&mut self.local);
         self.local.close_half_closed();
         if !self.local.half_closed_again.is_empty() {
             self.local.run_apps();
@@ -314,6 +316,15 @@ impl Worker {
                     server::http::on_timer(local, slot);
                 }
             }
+            TimerEvent::Proxy { connection } => {
+                if let Some(slot) = local.connections.slot_of(connection) {
+                    proxy::on_timer(local, slot);
+                }
+            }
+            TimerEvent::Queue { runtime } => proxy::http::on_queue_timer(local, runtime),
+            TimerEvent::Health { runtime } => proxy::health::on_timer(local, runtime),
+            TimerEvent::Probe { connection } => proxy::health::on_late(local, connection),
+            TimerEvent::Tend { runtime } => proxy::http::tend(local, runtime),
             TimerEvent::Flush { connection, left } => local.on_flush_timer(connection, left),
             TimerEvent::DrainEnds { runtime } => local.on_drain_end(runtime),
             TimerEvent::WriteBehind { runtime } => cache::hooks::on_timer(local, runtime),

@@ -34,6 +34,7 @@ fn each_example_has_its_test_and_passes_check() {
         "commands",
         "echo",
         "example",
+        "gateway",
         "hooks",
         "quickstart",
         "rooms",
@@ -201,6 +202,31 @@ fn routing() {
     assert!(["red got x", "blue got x"].contains(&first.as_str()), "{first}");
     for _ in 0..4 {
         assert_eq!(ask(), first, "one address, one backend");
+    }
+}
+
+#[test]
+fn gateway() {
+    if !has_judge("curl") {
+        return;
+    }
+    let daemon = example("gateway");
+    let url = format!("http://127.0.0.1:{}", daemon.port("gate"));
+    let curl = |words: &[&str]| {
+        let mut command = Command::new("curl");
+        command.args(["-sS", "--max-time", "20"]).args(words);
+        run(command, "").ok()
+    };
+    assert_eq!(curl(&[&format!("{url}/a")]), "the page /a");
+    let sent_away = curl(&["-i", &format!("{url}/api/hello")]);
+    assert!(
+        sent_away.contains("302 Found") && sent_away.contains("Location: /login"),
+        "{sent_away}"
+    );
+    let key = curl(&[&format!("{url}/login?name=ada")]);
+    for _ in 0..4 {
+        let greeting = curl(&["-H", &format!("X-Key: {key}"), &format!("{url}/api/hello")]);
+        assert!(["red greets ada", "blue greets ada"].contains(&greeting.as_str()), "{greeting}");
     }
 }
 

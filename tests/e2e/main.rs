@@ -15,6 +15,8 @@ mod examples;
 mod hooks;
 mod http;
 mod limits;
+mod proxy;
+mod proxy_backends;
 mod quickstart;
 mod readme;
 mod reload;

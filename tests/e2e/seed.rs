@@ -63,14 +63,6 @@ fn the_quick_start_runs_word_for_word() {
 }
 
 #[test]
-fn a_proxy_without_a_protocol_is_told_which_flag_it_needs() {
-    let daemon = Daemon::start();
-    let words = "create proxy gw -p 0 --backend 127.0.0.1:9000 -s";
-    daemon.cli(words).fails(2, &["--protocol tcp"]);
-    assert!(daemon.names().is_empty());
-}
-
-#[test]
 fn the_script_logs_welcomes_and_echoes_to_all() {
     let daemon = Daemon::start();
     daemon.folder.copy("examples/example.lua");

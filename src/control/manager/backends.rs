@@ -12,7 +12,7 @@ use crate::id::RuntimeKind;
 use crate::limits::{LOOKUP_AGAIN_MS, LOOKUP_MS, LOOKUP_REFRESH_MS};
 use crate::log::LogLevel;
 use crate::net::dial::Target;
-use crate::runtime::config::backend_parts;
+use crate::runtime::config::{backend_of, backend_parts};
 use crate::runtime::message::ToWorker;
 use crate::runtime::{Backend, RuntimeConfig};
 
@@ -145,8 +145,13 @@ impl Manager {
 
     /// A runtime listens elsewhere now: tells the proxies that name it.
     pub(super) fn refresh_dependents(&mut self, name: &str) {
+        let group = self.runtimes.get(name).and_then(|runtime| runtime.config.group.clone());
         let names_it = |config: &RuntimeConfig| {
-            config.backends.iter().any(|backend| backend_parts(backend).1 == name)
+            config.backends.iter().any(|backend| {
+                let address = backend_parts(backend).1;
+                let named = address.strip_prefix('@');
+                address == name || named.is_some() && named == group.as_deref()
+            })
         };
         let dependents: Vec<String> = self
             .runtimes
@@ -172,13 +177,29 @@ impl Manager {
     ) -> Vec<Backend> {
         if config.kind == RuntimeKind::Client {
             let target = config.target.iter();
-            return target.map(|target| self.backend(target, target, soon)).collect();
+            return target.map(|target| self.backend(backend_of(target), soon)).collect();
         }
-        let parts = config.backends.iter().map(|backend| backend_parts(backend));
-        parts.map(|(name, address)| self.backend(name, address, soon)).collect()
+        let backends = config.backends.iter().map(|text| backend_of(text));
+        let all = backends.flat_map(|backend| self.members(config, backend));
+        all.map(|backend| self.backend(backend, soon)).collect()
     }
 
-    fn backend(&self, name: &str, address: &str, soon: &[(&str, SocketAddr)]) -> Backend {
+    /// What a backend stands for: a group, all of its runtimes that run; anything else, itself.
+    fn members(&self, config: &RuntimeConfig, backend: Backend) -> Vec<Backend> {
+        let Some(group) = backend.address.strip_prefix('@') else { return vec![backend] };
+        let is_member = |runtime: &&super::Runtime| {
+            runtime.is_running()
+                && runtime.name() != config.name
+                && runtime.config.group.as_deref() == Some(group)
+        };
+        let members = self.runtimes.values().filter(is_member);
+        members
+            .map(|runtime| Backend { address: runtime.name().to_owned(), ..backend.clone() })
+            .collect()
+    }
+
+    fn backend(&self, backend: Backend, soon: &[(&str, SocketAddr)]) -> Backend {
+        let address = &backend.address;
         let addresses = match address.parse::<Target>() {
             Ok(target) => match target.literal() {
                 Some(literal) => vec![literal],
@@ -186,7 +207,7 @@ impl Manager {
             },
             Err(_) => self.address_of(address, soon).into_iter().collect(),
         };
-        Backend { name: name.to_owned(), addresses }
+        Backend { addresses, ..backend }
     }
 
     /// Where a runtime can be reached from this machine.
@@ -194,6 +215,8 @@ impl Manager {
         let soon = soon.iter().find(|(other, _)| *other == name).map(|(_, address)| *address);
         let bound = self.listeners.of(name).map(|(address, _)| address);
         let configured = || self.runtimes.get(name)?.config.listen;
+        // One that takes any port keeps the one that it has.
+        let soon = soon.filter(|address| address.port() != 0);
         let known = soon.or(bound).or_else(configured);
         let address = known.filter(|address| address.port() != 0)?;
         Some(SocketAddr::new(reachable(address.ip()), address.port()))

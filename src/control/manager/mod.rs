@@ -12,6 +12,7 @@ mod certificates;
 mod commit;
 mod create;
 mod listeners;
+mod proxies;
 mod queries;
 mod reload;
 mod restore;

@@ -29,6 +29,8 @@ impl Manager {
             return then(self, Ok(()));
         }
         runtime.status = Status::Stopping;
+        // Who goes there by its group's name goes elsewhere from now on.
+        self.refresh_dependents(name);
         let name = name.to_owned();
         self.unlisten(&name.clone(), move |manager| {
             manager.listeners.close(&name);

@@ -45,6 +45,8 @@ static VERBS: &[(&str, Verb)] = &[
     ("get", Ask(Manager::verb_get)),
     ("show", Ask(Manager::verb_show)),
     ("stats", Ask(Manager::verb_stats)),
+    ("backends", Ask(Manager::verb_backends)),
+    ("backend", Ask(Manager::verb_backend)),
     ("logs", Ask(Manager::verb_logs)),
     ("apps", Ask(Manager::verb_apps)),
     ("commands", Ask(Manager::verb_commands)),

@@ -18,6 +18,7 @@ fn request(host: &mut TestHost, number: u32, route: Option<u32>, head: &str, bod
         fields: &fields,
         parameters: &parameters,
         body: body.as_bytes(),
+        tls: false,
     };
     host.vm.on_request(runtime(0), connection(1), &event);
 }

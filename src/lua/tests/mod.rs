@@ -7,6 +7,7 @@ mod hooks;
 mod http;
 mod loading;
 mod requests;
+mod routing;
 mod sandbox;
 mod state;
 mod styles;

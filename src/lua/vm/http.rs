@@ -27,6 +27,22 @@ impl AppVm {
         self.push_written(index, kind::REQUEST, id, slot, route, start);
     }
 
+    /// A request whose way through a proxy is asked for. [`crate::lua::Action::Route`] answers, or
+    /// [`crate::lua::Action::Http`].
+    pub fn on_route_request(
+        &mut self,
+        runtime: RuntimeId,
+        connection: ConnectionId,
+        event: &HttpRequest<'_>,
+    ) {
+        let Some(index) = self.index_of(runtime) else { return };
+        self.make_room();
+        let start = self.payload.len();
+        write_request(&mut self.payload, event);
+        let (id, slot) = (connection.bits() as f64, connection.slot());
+        self.push_written(index, kind::ROUTE_REQUEST, id, slot, 0, start);
+    }
+
     /// A piece of a body for the task that waits for it.
     pub fn on_body(&mut self, task: u64, piece: BodyPiece<'_>) {
         let (arg, bytes) = match piece {
@@ -52,7 +68,8 @@ fn write_request(out: &mut Vec<u8>, event: &HttpRequest<'_>) {
     let query = query.unwrap_or_default();
     out.extend_from_slice(&event.number.to_ne_bytes());
     out.extend_from_slice(&[0; 4]);
-    let flags = u16::from(request.version == crate::proto::http1::Version::Http10);
+    let is_old = request.version == crate::proto::http1::Version::Http10;
+    let flags = u16::from(is_old) + 2 * u16::from(event.tls);
     for length in [method.len(), path.len(), query.len(), event.parameters.len()] {
         out.extend_from_slice(&(length as u16).to_le_bytes());
     }

@@ -1,6 +1,6 @@
 //! Bodies: a length, or chunks with trailers, read piece by piece without copying.
 //!
-//! Trailers are checked and dropped: nothing here may change what the head has said.
+//! Trailers are checked, and dropped unless the caller keeps them: nothing here may change what the head has said.
 
 use std::ops::Range;
 
@@ -80,6 +80,22 @@ impl Body {
     /// # Errors
     /// The message can't be understood any more.
     pub fn next(&mut self, bytes: &[u8]) -> Result<Step, BodyError> {
+        self.step(bytes, None)
+    }
+
+    /// The same, with the bytes of trailers appended to `trailers`: whole checked lines when the body has ended.
+    ///
+    /// # Errors
+    /// As [`Body::next`].
+    pub fn next_keeping(
+        &mut self,
+        bytes: &[u8],
+        trailers: &mut Vec<u8>,
+    ) -> Result<Step, BodyError> {
+        self.step(bytes, Some(trailers))
+    }
+
+    fn step(&mut self, bytes: &[u8], trailers: Option<&mut Vec<u8>>) -> Result<Step, BodyError> {
         match self {
             Body::None => Ok(Step::End(0)),
             Body::Length(_) if bytes.is_empty() => Ok(Step::More),
@@ -92,7 +108,7 @@ impl Body {
                 Ok(Step::Data(0..take as usize))
             }
             Body::Chunked(chunked) => {
-                let step = chunked.next(bytes)?;
+                let step = chunked.next(bytes, trailers)?;
                 if matches!(step, Step::End(_)) {
                     *self = Body::None;
                 }
@@ -103,7 +119,11 @@ impl Body {
 }
 
 impl Chunked {
-    fn next(&mut self, bytes: &[u8]) -> Result<Step, BodyError> {
+    fn next(
+        &mut self,
+        bytes: &[u8],
+        mut trailers: Option<&mut Vec<u8>>,
+    ) -> Result<Step, BodyError> {
         let mut at = 0;
         while at < bytes.len() {
             if self.place == Place::Data {
@@ -115,7 +135,13 @@ impl Chunked {
                 return Ok(Step::Data(at..at + take as usize));
             }
             let is_end = self.place == Place::LastNewline;
+            let trailer = self.trailer;
             self.place = self.on_byte(bytes[at])?;
+            if self.trailer != trailer
+                && let Some(kept) = &mut trailers
+            {
+                kept.push(bytes[at]);
+            }
             at += 1;
             if is_end {
                 return Ok(Step::End(at));

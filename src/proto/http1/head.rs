@@ -154,7 +154,7 @@ fn is_blank(byte: u8) -> bool {
 }
 
 /// The members of a list field (RFC 9110 section 5.6.1), without the blanks around them.
-pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 

@@ -19,7 +19,7 @@ mod tests;
 
 pub use body::{Body, BodyError, Step};
 pub use date::{DATE_BYTES, parse_date, write_date};
-pub use head::{Field, HeadScan, Span};
+pub use head::{Field, HeadScan, Span, list};
 pub use negotiate::{ByteRange, EtagMatch, Ranges, accepts_gzip, match_etag, parse_ranges};
 pub use reader::{Event, RequestReader};
 pub use request::{Request, RequestError, parse_request};

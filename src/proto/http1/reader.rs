@@ -40,7 +40,7 @@ impl RequestReader {
         fields: &mut Vec<Field>,
     ) -> Result<Option<Event>, RequestError> {
         if self.is_in_body() {
-            return self.next_of_body(bytes);
+            return event_of(self.body.next(bytes));
         }
         let Some((start, end)) = self.scan.find(bytes)? else { return Ok(None) };
         self.scan = HeadScan::default();
@@ -49,14 +49,16 @@ impl RequestReader {
         Ok(Some(Event::Head { request, end }))
     }
 
-    fn next_of_body(&mut self, bytes: &[u8]) -> Result<Option<Event>, RequestError> {
-        match self.body.next(bytes) {
-            Ok(Step::Data(range)) => Ok(Some(Event::Data(range))),
-            Ok(Step::More) => Ok(None),
-            Ok(Step::End(used)) => Ok(Some(Event::End(used))),
-            Err(BodyError::Malformed) => Err(RequestError::Malformed),
-            Err(BodyError::TooLarge) => Err(RequestError::FieldsTooLarge),
-        }
+    /// The same within a body, with its trailers kept; see [`Body::next_keeping`].
+    ///
+    /// # Errors
+    /// As [`RequestReader::next`].
+    pub fn next_of_body(
+        &mut self,
+        bytes: &[u8],
+        trailers: &mut Vec<u8>,
+    ) -> Result<Option<Event>, RequestError> {
+        event_of(self.body.next_keeping(bytes, trailers))
     }
 
     /// Whether the next bytes are of a body. One with a length ends with its last byte, without an [`Event::End`].
@@ -67,5 +69,15 @@ impl RequestReader {
     /// Whether some of a head has come.
     pub fn has_begun_head(&self) -> bool {
         self.scan.has_begun()
+    }
+}
+
+fn event_of(step: Result<Step, BodyError>) -> Result<Option<Event>, RequestError> {
+    match step {
+        Ok(Step::Data(range)) => Ok(Some(Event::Data(range))),
+        Ok(Step::More) => Ok(None),
+        Ok(Step::End(used)) => Ok(Some(Event::End(used))),
+        Err(BodyError::Malformed) => Err(RequestError::Malformed),
+        Err(BodyError::TooLarge) => Err(RequestError::FieldsTooLarge),
     }
 }

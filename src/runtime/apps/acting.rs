@@ -3,7 +3,7 @@
 use crate::id::{AppId, ConnectionId};
 use crate::limits;
 use crate::log::LogLevel;
-use crate::lua::{Action, Done};
+use crate::lua::{Action, Done, HttpAct};
 use crate::proto::websocket::{CloseCode, Kind};
 
 use super::Hosted;
@@ -106,9 +106,7 @@ impl Local {
                 }
             }
             Action::Http { connection, number, act } => {
-                if let Some(slot) = self.own_connection(hosted.app, connection) {
-                    http::on_act(self, &mut hosted.vm, slot, number, &act);
-                }
+                self.act(hosted, connection, number, &act);
             }
             Action::Route { connection, route } => {
                 if let Some(slot) = self.own_connection(hosted.app, connection) {
@@ -141,6 +139,16 @@ impl Local {
         let owner = (hosted.app, hosted.generation);
         if let Some(news) = sockets::carry_out(self, &hosted.vm, owner, action) {
             self.report(hosted, news);
+        }
+    }
+
+    /// What a handler does with its request: a server's, or one that a proxy asks about.
+    fn act(&mut self, hosted: &mut Hosted, connection: ConnectionId, number: u32, act: &HttpAct) {
+        let Some(slot) = self.own_connection(hosted.app, connection) else { return };
+        if matches!(self.connections.at(slot).role, Role::HttpFront(_)) {
+            proxy::http::on_act(self, &hosted.vm, slot, act);
+        } else {
+            http::on_act(self, &mut hosted.vm, slot, number, act);
         }
     }
 
@@ -228,7 +236,10 @@ impl Local {
         }
         self.resume(slot, Pause::PARKED);
         if has_heard_all
-            && self.connections.get(slot).is_some_and(|c| !c.parked && !cache::has_unrun(c))
+            && self
+                .connections
+                .get(slot)
+                .is_some_and(|c| !(c.parked || cache::has_unrun(c) || c.role.is_proxied()))
         {
             self.half_closed.push(slot);
         }

@@ -93,6 +93,19 @@ pub static FIELDS: &[Field] = &[
         |config| some(u64::from(config.limits.per_address)),
     ),
     Field {
+        name: "group",
+        aliases: &[],
+        kinds: LISTENING,
+        value: ValueType::Text,
+        default: "none",
+        flag: Some(Flag { long: "group", short: None, aliases: &[] }),
+        help: "a name for several runtimes: a proxy's backend @NAME is all of them that run",
+        live: true,
+        required: false,
+        write: |config, value| v::group(value).map(|group| config.group = group),
+        read: |config| config.group.as_ref().map(|group| json!(group)),
+    },
+    Field {
         name: "proxy_protocol",
         aliases: &["proxy_protocol_from"],
         kinds: LISTENING,
@@ -103,17 +116,19 @@ pub static FIELDS: &[Field] = &[
         live: true,
         required: false,
         write: |config, value| networks(value).map(|list| config.proxy_protocol = list),
-        read: |config| {
-            let list: Vec<String> = config.proxy_protocol.iter().map(Network::to_string).collect();
-            (!list.is_empty()).then(|| json!(list))
-        },
+        read: |config| networks_out(&config.proxy_protocol),
     },
 ];
 
 /// A year.
 const IDLE_S_MAX: u64 = 366 * 86_400;
 
-fn networks(value: &Value) -> Result<Vec<Network>, String> {
+pub(super) fn networks_out(networks: &[Network]) -> Option<Value> {
+    let list: Vec<String> = networks.iter().map(Network::to_string).collect();
+    (!list.is_empty()).then(|| json!(list))
+}
+
+pub(super) fn networks(value: &Value) -> Result<Vec<Network>, String> {
     let entries: Vec<&str> = match value {
         Value::Array(list) => list.iter().map(v::text).collect::<Result<_, _>>()?,
         _ => v::text(value)?.split(',').map(str::trim).collect(),

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{behind, commands, values as v};
+use super::{backends, behind, commands, values as v};
 use crate::id::RuntimeKind::{self, Cache, Client, Proxy, Server};
 use crate::limits::{
     BACKLOG_BYTES_LIMIT, BACKLOG_BYTES_MIN, DETECT_MS_MAX, WEBSOCKET_MESSAGE_BYTES_LIMIT,
@@ -344,14 +344,16 @@ pub static FIELDS: &[Field] = &[
         name: "protocol",
         aliases: &[],
         kinds: &[Proxy],
-        value: ValueType::Text,
-        default: "none: must be given",
+        value: ValueType::Choice(&["http", "tcp"]),
+        default: "http",
         flag: flag("protocol"),
-        help: "what to pass on: tcp (http comes in a later version)",
+        help: "what to pass on: http (requests, over kept connections to backends) or tcp (any stream)",
         live: false,
         required: true,
-        write: |_, value| v::proxy_protocol(value),
-        read: |_| Some(json!("tcp")),
+        write: |config, value| {
+            v::choice(value, v::PROXIED).map(|protocol| config.protocol = protocol)
+        },
+        read: |config| v::word(config.protocol, v::PROXIED),
     },
     Field {
         name: "max_connections",
@@ -401,20 +403,28 @@ pub static FIELDS: &[Field] = &[
         value: ValueType::List,
         default: "none",
         flag: Some(Flag { long: "backend", short: None, aliases: &["backends"] }),
-        help: "where connections go: HOST:PORT or a runtime's name, separated by commas; NAME=HOST:PORT names one",
+        help: "HOST:PORT, a runtime's name or @GROUP; NAME=... names one or several alike; options behind a blank: weight=N, backup",
         live: true,
         required: false,
-        write: |config, value| v::backends(value).map(|backends| config.backends = backends),
+        write: |config, value| backends::read(value).map(|backends| config.backends = backends),
         read: |config| (!config.backends.is_empty()).then(|| json!(config.backends)),
     },
     Field {
         name: "strategy",
         aliases: &[],
         kinds: &[Proxy],
-        value: ValueType::Choice(&["round-robin", "random", "lua"]),
+        value: ValueType::Choice(&[
+            "round-robin",
+            "random",
+            "two-choices",
+            "least-conn",
+            "hash",
+            "latency",
+            "lua",
+        ]),
         default: "round-robin",
         flag: flag("strategy"),
-        help: "how to choose a backend: round-robin, random or lua (on_route decides)",
+        help: "how to choose a backend: by weight in turn or at random, by load, by hash_on, or lua (on_route decides)",
         live: true,
         required: false,
         write: |config, value| v::strategy(value).map(|strategy| config.strategy = strategy),
@@ -575,11 +585,8 @@ pub fn later(name: &str) -> Option<&'static str> {
         "replicate" | "replica_of" => Some("replication isn't in this version yet"),
         "http_cache" => Some("files that are asked for often are kept in memory anyway"),
         "udp" => Some("UDP isn't in this version yet"),
-        "group" | "master_pw" | "master_forward" | "cache" | "log" | "write" | "drain"
-        | "health_check" | "health_interval" | "health_path" | "health_threshold"
-        | "circuit_threshold" | "circuit_timeout" | "retry" | "retry_all" | "sidecar" | "raw" => {
-            Some(NOT_YET)
-        }
+        "master_pw" | "master_forward" | "cache" | "log" | "write" | "drain" | "sidecar"
+        | "raw" => Some(NOT_YET),
         _ => None,
     }
 }

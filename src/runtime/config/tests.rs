@@ -44,6 +44,21 @@ fn good_fields_are_written_out_as_they_came() {
             Proxy,
             json!({"port": 8080, "protocol": "tcp", "backends": ["a:1", "chat"], "strategy": "random"}),
         ),
+        (
+            Proxy,
+            json!({
+                "port": 1, "protocol": "http", "backends": ["a:1"], "host": "backend", "forwarded": "both",
+                "trusted_proxies": ["10.0.0.0/8"], "via": "edge", "strip_prefix": "/api", "add_prefix": "/v1",
+                "request_headers": {"X-A": "1", "X-B": false}, "response_headers": {"Server": false},
+                "connect_timeout_ms": 5, "response_timeout_ms": 6, "stall_timeout_ms": 7,
+                "request_timeout_ms": 8, "access_log": true, "strategy": "hash", "hash_on": "cookie:id",
+                "hosts": {"a.example": "a:1", "*": "a:1"}, "group": "edge",
+                "sticky": "backend", "retry": 1, "retry_all": true, "circuit_threshold": 9, "circuit_timeout": 4,
+                "slow_start": 3, "backend_limit": 100, "queue_ms": 50, "health_check": "http",
+                "health_path": "/up", "health_status": "200-204", "health_body": "ok", "health_interval": 1,
+                "health_timeout_ms": 5, "health_threshold": 4, "health_rise": 5,
+            }),
+        ),
         (Cache, json!({"port": 6379, "mode": "readonly", "password": "s3cret"})),
     ];
     for (kind, fields) in cases {
@@ -71,6 +86,17 @@ fn several_spellings_mean_the_same() {
             json!({"protocol": "tcp", "backends": "api=127.0.0.1:1,web=chat"}),
         ),
         (Proxy, json!({"protocol": "tcp", "strategy": "round_robin"}), json!({"protocol": "tcp"})),
+        (Proxy, json!({"strategy": "p2c"}), json!({"strategy": "two-choices"})),
+        (
+            Proxy,
+            json!({"upstreams": {"api": {"1": "a:1", "2": {"1": "b:1", "weight": 3}, "strategy": "least_conn"}, "w": "c"}}),
+            json!({"backends": "api=a:1 strategy=least-conn, api=b:1 weight=3, w=c"}),
+        ),
+        (
+            Proxy,
+            json!({"backends": ["a:1", {"1": "b:1", "weight": 1, "backup": true}]}),
+            json!({"backends": "a:1,b:1  backup"}),
+        ),
         (Cache, json!({"access": "admin", "resp": true}), json!({"mode": "admin"})),
     ];
     for (kind, left, right) in cases {
@@ -182,29 +208,62 @@ fn wrong_fields_say_what_was_expected() {
         (Server, json!({"tls": "maybe"}), "expected true, false, optional, got \"maybe\""),
         (Server, json!({"workers": 0}), "got 0, or \"all\""),
         (Client, json!({"target": "nowhere"}), "\"nowhere\" is not an address to connect to"),
-        (Proxy, json!({"backends": "a:1"}), "use --protocol tcp"),
+        (Cache, json!({"maxmemory": "1tb"}), "expected bytes, like 1073741824, 256mb or 1gb"),
+        (Cache, json!({"eviction": "lru"}), "volatile-lru, volatile-lfu"),
+        (Cache, json!({"persist": "rdb"}), "expected none, snapshot, aof"),
+        (Cache, json!({"resp": false}), "every cache speaks RESP"),
+        (Cache, json!({"mode": "in"}), "mode: expected readonly, readwrite, admin"),
+    ];
+    for (kind, fields, message) in cases {
+        let error = parse(kind, fields.clone()).unwrap_err();
+        assert!(error.contains(message), "{fields}: {error}");
+    }
+}
+
+#[test]
+fn wrong_fields_of_a_proxy_say_what_was_expected() {
+    use RuntimeKind::*;
+    let cases = [
+        (Proxy, json!({"protocol": "udp"}), "protocol: expected http, tcp, got \"udp\""),
         (
             Proxy,
-            json!({"protocol": "http"}),
-            "HTTP proxying isn't in this version yet; use --protocol tcp",
+            json!({"backends": ["a:1"], "hosts": {"b": "c"}}),
+            "hosts: b: there is no upstream or backend \"c\"",
         ),
+        (Proxy, json!({"hosts": {"*a": "b"}}), "\"*a\" is not a host: write a.example"),
+        (
+            Proxy,
+            json!({"protocol": "tcp", "tls": true, "backends": ["b"], "hosts": {"a": "b"}}),
+            "of streams go by the name that TLS asks for",
+        ),
+        (Server, json!({"group": "a b"}), "\"a b\" is not a name"),
+        (Proxy, json!({"forwarded": "all"}), "expected x, standard, both, none"),
+        (Proxy, json!({"trusted_proxies": "here"}), "expected addresses like 10.0.0.7"),
+        (Proxy, json!({"host": "a b"}), "expected keep, backend or a host's name"),
+        (Proxy, json!({"strip_prefix": "/a?b"}), "expected a path without a query"),
+        (Proxy, json!({"request_headers": {"Host": "x"}}), "Host is the proxy's own business"),
+        (Proxy, json!({"request_headers": {"X-A": "a\r\nb"}}), "X-A: expected a text of one line"),
+        (Proxy, json!({"response_headers": {"X A": "b"}}), "\"X A\" is not a header's name"),
+        (Proxy, json!({"connect_timeout_ms": 0}), "expected a whole number from 1"),
         (Proxy, json!({"protocol": "tcp", "backends": []}), "backends: a proxy needs at least one"),
         (
             Proxy,
             json!({"protocol": "tcp", "backends": "a b"}),
             "expected HOST:PORT or a runtime's name",
         ),
-        (Proxy, json!({"protocol": "tcp", "strategy": "least-conn"}), "isn't in this version yet"),
+        (Proxy, json!({"strategy": "lest-conn"}), "did you mean"),
+        (Proxy, json!({"backends": "a:1 weight=0"}), "a:1: weight: expected 1 to 1000, got \"0\""),
+        (Proxy, json!({"backends": "a:1 heavy"}), "then weight=N or backup, got \"heavy\""),
+        (Proxy, json!({"backends": [{"1": "a:1", "wait": 2}]}), "wait: there is no such option"),
         (
             Proxy,
-            json!({"protocol": "tcp", "upstreams": {"a": ["b:1", "c:1"]}}),
-            "groups of backends",
+            json!({"upstreams": {"a": {"1": "b:1", "2": "c:1", "weight": 2}}}),
+            "a: weight isn't an option of several backends",
         ),
-        (Cache, json!({"maxmemory": "1tb"}), "expected bytes, like 1073741824, 256mb or 1gb"),
-        (Cache, json!({"eviction": "lru"}), "volatile-lru, volatile-lfu"),
-        (Cache, json!({"persist": "rdb"}), "expected none, snapshot, aof"),
-        (Cache, json!({"resp": false}), "every cache speaks RESP"),
-        (Cache, json!({"mode": "in"}), "mode: expected readonly, readwrite, admin"),
+        (Proxy, json!({"hash_on": "colour"}), "expected address, path, header:NAME or cookie:NAME"),
+        (Proxy, json!({"health_check": "ping"}), "expected none, tcp, http"),
+        (Proxy, json!({"health_status": "300-200"}), "expected a status such as 200"),
+        (Proxy, json!({"sticky": "a b"}), "is not a cookie's name"),
     ];
     for (kind, fields, message) in cases {
         let error = parse(kind, fields.clone()).unwrap_err();

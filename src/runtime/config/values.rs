@@ -17,8 +17,17 @@ type Read<T> = Result<T, String>;
 pub const MODES: &[(&str, Mode)] =
     &[("inout", Mode::InOut), ("in", Mode::In), ("out", Mode::Out), ("echo", Mode::Echo)];
 
-pub const STRATEGIES: &[(&str, Strategy)] =
-    &[("round-robin", Strategy::RoundRobin), ("random", Strategy::Random), ("lua", Strategy::Lua)];
+pub const STRATEGIES: &[(&str, Strategy)] = &[
+    ("round-robin", Strategy::RoundRobin),
+    ("random", Strategy::Random),
+    ("two-choices", Strategy::TwoChoices),
+    ("least-conn", Strategy::LeastConnections),
+    ("hash", Strategy::Hash),
+    ("latency", Strategy::Latency),
+    ("lua", Strategy::Lua),
+];
+
+pub const PROXIED: &[(&str, Protocol)] = &[("http", Protocol::Http), ("tcp", Protocol::Messages)];
 
 pub const ACCESSES: &[(&str, Access)] =
     &[("readonly", Access::ReadOnly), ("readwrite", Access::ReadWrite), ("admin", Access::Admin)];
@@ -260,20 +269,15 @@ pub fn set_client_protocol(config: &mut RuntimeConfig, value: &Value) -> Read<()
     Ok(())
 }
 
-pub fn proxy_protocol(value: &Value) -> Read<()> {
-    match text(value)? {
-        "tcp" => Ok(()),
-        "http" => Err("HTTP proxying isn't in this version yet; use --protocol tcp".to_owned()),
-        _ => Err(expected("\"tcp\"", value)),
-    }
-}
-
+/// Names that others use for the same are taken too.
 pub fn strategy(value: &Value) -> Read<Strategy> {
     let word = text(value)?.replace('_', "-");
     match word.as_str() {
-        "least-conn" | "hash" | "ip-hash" | "weighted" => {
-            Err(format!("\"{word}\" isn't in this version yet; round-robin, random and lua are"))
-        }
+        "weighted" => Ok(Strategy::RoundRobin),
+        "least-connections" => Ok(Strategy::LeastConnections),
+        "p2c" => Ok(Strategy::TwoChoices),
+        "ip-hash" | "consistent-hash" => Ok(Strategy::Hash),
+        "ewma" => Ok(Strategy::Latency),
         _ => choice(value, STRATEGIES),
     }
 }
@@ -328,52 +332,6 @@ pub fn reconnect(value: &Value) -> Read<Option<u32>> {
     }
 }
 
-/// A list, a text with commas, or a table of names; each entry `HOST:PORT` or a runtime's name.
-pub fn backends(value: &Value) -> Read<Vec<String>> {
-    let list = match value {
-        Value::String(text) => {
-            text.split(',').map(str::trim).map(|entry| backend(None, entry)).collect()
-        }
-        Value::Array(list) => {
-            list.iter().map(|entry| text(entry).and_then(|e| backend(None, e))).collect()
-        }
-        Value::Object(table) => {
-            table.iter().map(|(name, entry)| named_backend(name, entry)).collect()
-        }
-        _ => Err(expected("a list of \"HOST:PORT\" or runtimes' names", value)),
-    };
-    list.and_then(|list: Vec<String>| match list.len() {
-        0 => Err("a proxy needs at least one".to_owned()),
-        1..=BACKENDS_MAX => Ok(list),
-        count => Err(format!("at most {BACKENDS_MAX} are possible, got {count}")),
-    })
-}
-
-const BACKENDS_MAX: usize = 256;
-
-fn named_backend(name: &str, value: &Value) -> Read<String> {
-    match value {
-        Value::String(address) => backend(Some(name), address),
-        Value::Array(list) if list.len() == 1 => backend(Some(name), text(&list[0])?),
-        Value::Array(_) | Value::Object(_) => Err(format!(
-            "\"{name}\" has several addresses: groups of backends aren't in this version yet; give each a name"
-        )),
-        _ => Err(expected(&format!("\"HOST:PORT\" or a runtime's name for \"{name}\""), value)),
-    }
-}
-
-fn backend(name: Option<&str>, entry: &str) -> Read<String> {
-    let (own_name, address) = super::backend_parts(entry);
-    if address.contains(':') {
-        address.parse::<Target>().map_err(|error| error.message)?;
-    } else {
-        super::check_name(address)
-            .map_err(|_| format!("expected HOST:PORT or a runtime's name, got \"{address}\""))?;
-    }
-    let name = name.or((own_name != address).then_some(own_name));
-    Ok(name.map_or(address.to_owned(), |name| format!("{name}={address}")))
-}
-
 pub fn resp(value: &Value) -> Read<()> {
     if boolean(value)? {
         Ok(())
@@ -385,6 +343,15 @@ pub fn resp(value: &Value) -> Read<()> {
 /// An empty password is none.
 pub fn password(value: &Value) -> Read<Option<String>> {
     text(value).map(|text| (!text.is_empty()).then(|| text.to_owned()))
+}
+
+/// A name; an empty text is none.
+pub fn group(value: &Value) -> Read<Option<String>> {
+    let name = text(value)?;
+    if !name.is_empty() {
+        super::check_name(name).map_err(|error| error.message)?;
+    }
+    Ok((!name.is_empty()).then(|| name.to_owned()))
 }
 
 pub fn workers(value: &Value) -> Read<WorkerCount> {

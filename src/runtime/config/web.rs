@@ -9,13 +9,14 @@ use serde_json::{Map, Value, json};
 
 use super::fields::{Field, Flag, ValueType};
 use super::values as v;
-use crate::id::RuntimeKind::{self, Server};
+use crate::id::RuntimeKind::{self, Proxy, Server};
 use crate::limits::HTTP_BODY_BYTES_MAX;
 use crate::runtime::RuntimeConfig;
 use crate::runtime::server::http::files::StaticFiles;
 use crate::runtime::server::http::routes::Routes;
 
 const SERVER: &[RuntimeKind] = &[Server];
+const ANSWERING: &[RuntimeKind] = &[Server, Proxy];
 const INDEX: &str = "index.html";
 /// A year: what clients take for ever.
 const MAX_AGE_S_MAX: u64 = 31_536_000;
@@ -90,6 +91,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
+        kinds: ANSWERING,
         flag: flag("access-log", &[]),
         ..row(
             "access_log",

@@ -117,7 +117,7 @@ pub struct HttpTurn {
 
 impl HttpTurn {
     /// The Date field's line.
-    fn date(&mut self, now: Now) -> &[u8] {
+    pub fn date(&mut self, now: Now) -> &[u8] {
         let second = now.unix_ms / 1000;
         if second != self.date_second || self.date.is_empty() {
             self.date_second = second;

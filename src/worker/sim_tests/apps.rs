@@ -401,6 +401,7 @@ proxy "s" { backends = { "b0", "b1" }, on_route = function(req) sleep(0.01) retu
             .map(|index| Backend {
                 name: format!("b{index}"),
                 addresses: vec![std::net::SocketAddr::from(([10, 0, 0, index + 1], 80))],
+                ..Backend::default()
             })
             .collect();
         backends.iter().for_each(|backend| world.sim.serve(backend.addresses[0]));

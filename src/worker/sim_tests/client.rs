@@ -14,7 +14,7 @@ fn target() -> SocketAddr {
 }
 
 fn backends() -> Vec<Backend> {
-    vec![Backend { name: target().to_string(), addresses: vec![target()] }]
+    vec![Backend { name: target().to_string(), addresses: vec![target()], ..Backend::default() }]
 }
 
 fn client(reconnect: Option<u32>) -> RuntimeConfig {

@@ -12,6 +12,7 @@ mod hooks;
 mod http;
 mod limits;
 mod proxy;
+mod proxy_http;
 mod pubsub;
 mod server;
 mod sockets;

@@ -32,7 +32,7 @@ fn backends(world: &mut World, count: u64, served: u64) -> Vec<Backend> {
             } else if world.random.chance(300) {
                 addresses.clear();
             }
-            Backend { name: format!("b{index}"), addresses }
+            Backend { name: format!("b{index}"), addresses, ..Backend::default() }
         })
         .collect()
 }
@@ -176,7 +176,11 @@ fn pair(world: &mut World, runtime: &Runtime) -> (Peer, Peer) {
 
 fn one_backend(world: &World) -> Vec<Backend> {
     world.sim.serve(backend_address(0));
-    vec![Backend { name: "b".to_owned(), addresses: vec![backend_address(0)] }]
+    vec![Backend {
+        name: "b".to_owned(),
+        addresses: vec![backend_address(0)],
+        ..Backend::default()
+    }]
 }
 
 /// A backend that writes before it reads (an echo with full buffers) hung together with its client: the proxy had

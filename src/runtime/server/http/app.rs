@@ -28,7 +28,9 @@ pub(super) fn tell(
     {
         fields.clear();
     }
+    let tls = matches!(local.connections.at(slot).layer, crate::runtime::connection::Layer::Tls(_));
     let event = HttpRequest {
+        tls,
         number,
         route,
         head,
