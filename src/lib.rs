@@ -29,6 +29,7 @@
 //! | [`store`] | the keyspace and its commands; [`store::batch`] is the hot path, [`store::feed`] what they changed | sockets, clocks, Lua |
 //! | [`persist`] | what is on disk, as bytes: whole RDB files, logs' manifests, snapshots in the making | files, clocks |
 //! | [`net`] | outboxes, listening and dialling, TLS | protocols, runtimes |
+//! | [`replication`] | what a replica and its primary say to each other | sockets, timers |
 //! | [`lua`] | app VMs: events in, actions out | sockets, workers, the control thread |
 //! | [`runtime`] | what servers, clients, proxies and caches do on one worker | the control thread, the command line |
 //! | [`worker`] | the loop that moves [`runtime::local::Local`] over a driver | the manager |
@@ -87,6 +88,7 @@ pub mod lua;
 pub mod net;
 pub mod persist;
 pub mod proto;
+pub mod replication;
 pub mod ring;
 pub mod runtime;
 pub mod store;

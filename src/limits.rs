@@ -160,6 +160,18 @@ pub const ACCEPT_PAUSE_MS: u64 = 100;
 pub const GENERATION_DRAIN_MS: u64 = 30_000;
 /// How often batches of one turn run, each round after the commands that waited for the last one.
 pub const CACHE_ROUNDS_PER_TURN: usize = 4;
+
+/// A replica dials its lost primary again after at least so long, in milliseconds.
+pub const REPLICA_RETRY_MIN_MS: u64 = 100;
+
+/// And after at most so long: failovers wait for it.
+pub const REPLICA_RETRY_MAX_MS: u64 = 2_000;
+
+/// So often a replica says how far it is, as Redis's do, in milliseconds.
+pub const REPLICA_ACK_MS: u64 = 1_000;
+
+/// After so much silence of its primary a replica dials anew: Redis's repl-timeout, in milliseconds.
+pub const REPLICA_SILENCE_MS: u64 = 60_000;
 /// A cache in use is looked after this often, in milliseconds.
 pub const CACHE_MAINTAIN_MS: u64 = 100;
 /// A cache that only waits for expiries is looked after this often, in milliseconds.

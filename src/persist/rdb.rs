@@ -181,6 +181,11 @@ impl Reader {
         self.wanted = 0;
     }
 
+    /// Whether the file's end was read.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// The next item; nothing if more bytes must be fed first, or after the end.
     pub fn next(&mut self, builder: &Builder<'_>) -> Result<Option<Item>, Damage> {
         let unread = &self.buffer[self.at..];

@@ -29,6 +29,7 @@ use super::stats::StatsCell;
 mod durable;
 mod front;
 pub mod hooks;
+pub mod replica;
 mod scripts;
 mod upkeep;
 pub mod waiting;
@@ -88,6 +89,10 @@ pub struct CacheState {
     unsafe_replies: VecDeque<(u64, Vec<ConnectionId>)>,
     /// When the store was last told the process's figures, in monotonic milliseconds.
     figures_ms: u64,
+    /// What the store wanted of its role when this worker last looked.
+    epoch: u64,
+    /// The link to the primary, on the first worker of a replica.
+    upstream: Option<Box<replica::Upstream>>,
 }
 
 /// The turn's commands on one worker.
@@ -103,6 +108,8 @@ pub struct CacheTurn {
     scripts: Vec<usize>,
     /// Instances whose store has something for an app's hooks.
     hooked: Vec<usize>,
+    /// Replicas for which something has come from their primary.
+    upstreams: Vec<usize>,
 }
 
 struct HeldBuffer {
@@ -132,7 +139,10 @@ impl CacheTurn {
     /// Whether a batch couldn't get its lock and waits for the next turn, a script wants to go on, or an app is to hear
     /// something.
     pub fn has_work(&self) -> bool {
-        !self.waiting.is_empty() || !self.scripts.is_empty() || !self.hooked.is_empty()
+        !self.waiting.is_empty()
+            || !self.scripts.is_empty()
+            || !self.hooked.is_empty()
+            || !self.upstreams.is_empty()
     }
 }
 
@@ -197,6 +207,8 @@ pub fn state(placement: &super::Placement) -> Option<Box<CacheState>> {
         hooks: hooks::HookState::default(),
         unsafe_replies: VecDeque::new(),
         figures_ms: 0,
+        epoch: 0,
+        upstream: None,
     }))
 }
 
@@ -346,6 +358,9 @@ fn drop_parsed(connection: &mut Connection) {
 pub fn run(local: &mut Local, driver: &mut dyn Driver) {
     if !local.cache.scripts.is_empty() {
         scripts::resume(local, driver);
+    }
+    if !local.cache.upstreams.is_empty() {
+        replica::run(local, driver);
     }
     let mut rounds = 0;
     while !local.cache.waiting.is_empty() && rounds < limits::CACHE_ROUNDS_PER_TURN {

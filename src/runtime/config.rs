@@ -96,6 +96,7 @@ impl RuntimeConfig {
             password: None,
             commands: [].into(),
             write_behind: super::cache::hooks::WriteBehind::default(),
+            replicate: None,
             maxmemory: 0,
             eviction: Policy::NoEviction,
             persist: crate::store::persistence::Persist::None,

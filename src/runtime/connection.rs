@@ -71,6 +71,8 @@ pub enum Role {
     Probe(Box<Probe>),
     /// A client of a cache.
     Cache(Box<CacheClient>),
+    /// A cache's connection to its primary.
+    Upstream,
 }
 
 impl Role {

@@ -173,6 +173,7 @@ impl Local {
             Role::Server | Role::Client => server::on_bytes(self, slot, bytes),
             // Without TLS a cache takes its bytes where they are; see `cache::on_received`.
             Role::Cache(_) => cache::on_bytes(self, slot, bytes),
+            Role::Upstream => cache::replica::on_bytes(self, slot, bytes),
             Role::Guest if matches!(connection.protocol, ProtocolState::Connecting(_)) => {
                 server::websocket::on_answer_bytes(self, slot, bytes);
             }
@@ -199,6 +200,7 @@ impl Local {
                     server::websocket::failed(self, slot, "the other side closed it");
                 }
                 Role::Guest => {}
+                Role::Upstream => self.close_now(slot),
                 _ => {
                     server::http::on_parked_bytes(self, slot);
                     self.half_closed.push(slot);
@@ -543,6 +545,7 @@ impl Local {
                 proxy::on_close(self, slot);
             }
             Role::Back(_) | Role::HttpBack(_) | Role::Probe(_) => proxy::on_close(self, slot),
+            Role::Upstream => cache::replica::on_close(self, slot),
             Role::Cache(_) => {
                 StatsCell::subtract(&self.instance_at(index).cell(worker).connections, 1);
                 cache::on_close(self, slot);

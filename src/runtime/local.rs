@@ -68,6 +68,8 @@ pub enum TimerEvent {
     Maintain { runtime: RuntimeId },
     /// A cache's changes are to be written behind.
     WriteBehind { runtime: RuntimeId },
+    /// A replica dials its primary again, or says how far it is.
+    Upstream { runtime: RuntimeId },
     /// A cache's client has waited long enough.
     CacheWait { connection: ConnectionId },
     /// Accepting was paused for want of file descriptors.

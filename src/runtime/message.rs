@@ -51,6 +51,8 @@ pub enum ToWorker {
     Heard { app: AppId, generation: u32, listen: u64 },
     /// The keys that a handler waits for are there, or why they aren't.
     Landed { app: AppId, generation: u32, task: u64, outcome: Result<(), Vec<u8>> },
+    /// Another primary may be wanted for a cache.
+    Upstream { runtime: RuntimeId },
     /// Its cache was busy when a connection's turn to join it came: try again.
     Open { connection: ConnectionId },
     /// Close the runtime's connections after at most `drain_ms`, run `on_stop`, answer [`FromWorker::Stopped`].

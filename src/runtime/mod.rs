@@ -225,6 +225,8 @@ pub struct RuntimeConfig {
     pub commands: Arc<[crate::store::scripting::commands::CommandSpec]>,
     /// cache: how changes are written behind, if its app does that.
     pub write_behind: cache::hooks::WriteBehind,
+    /// cache: the primary whose replica it is from its start.
+    pub replicate: Option<(String, u16)>,
     /// cache: bytes that it may take; 0: no limit.
     pub maxmemory: u64,
     /// cache: how it is kept on disk.

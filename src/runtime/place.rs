@@ -65,7 +65,8 @@ impl Local {
         match kind {
             RuntimeKind::Client => client::dial(self, index),
             RuntimeKind::Proxy => super::proxy::health::begin(self, index),
-            RuntimeKind::Server | RuntimeKind::Cache => {}
+            RuntimeKind::Cache => super::cache::replica::look_at_store(self, id),
+            RuntimeKind::Server => {}
         }
     }
 

@@ -134,6 +134,11 @@ impl Config {
         }
     }
 
+    /// The text of a parameter that means nothing to the store itself.
+    pub fn text(&self, name: &str) -> &[u8] {
+        self.kept.get(name).map_or(&[], Vec::as_slice)
+    }
+
     /// Tells the keyspace what it must know of the values.
     pub fn apply(&self, keyspace: &mut Keyspace) {
         let (factor, minutes) = (self.lfu_log_factor, self.lfu_decay_minutes);

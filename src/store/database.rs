@@ -34,6 +34,8 @@ pub struct Database {
     pub(super) lost: Option<Lost>,
     /// What is noted in entries when they are used.
     pub access: AccessClock,
+    /// What has expired can't be found and stays: a replica's primary says when it goes.
+    pub(super) keeps_expired: bool,
     /// About what is in `garbage`.
     garbage_bytes: usize,
 }
@@ -79,6 +81,7 @@ impl Database {
             garbage: Vec::new(),
             statistics: Statistics::default(),
             deadlines: Deadlines::default(),
+            keeps_expired: false,
             waited: Waited::default(),
             lost: None,
             access: AccessClock::new(seed),
@@ -141,10 +144,12 @@ impl Database {
     pub(super) fn locate(&mut self, key: &[u8], hash: u64, now_ms: u64) -> Option<Place> {
         let place = self.table.locate(key, hash)?;
         if place.expires() && self.table.entry(place).is_expired(now_ms) {
-            self.expire_at_place(place);
+            if !self.keeps_expired {
+                self.expire_at_place(place);
+            }
             return None;
         }
-        if self.deadlines.next_ms() <= now_ms {
+        if self.deadlines.next_ms() <= now_ms && !self.keeps_expired {
             return self.without_ended_members(place, now_ms);
         }
         Some(place)

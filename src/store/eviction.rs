@@ -11,6 +11,7 @@
 use super::database::Database;
 use super::entry::Entry;
 use super::hooks::HookValue;
+use super::instance::Attention;
 use super::random::Random;
 use super::{Keyspace, Store};
 use crate::limits::{DATABASES, EVICT_PER_COMMAND};
@@ -121,6 +122,10 @@ impl Store {
     #[inline]
     pub(super) fn has_room(&mut self, now_ms: u64) -> bool {
         let limit = self.instance.config.maxmemory;
+        // What a replica holds is its primary's to decide.
+        if limit > 0 && self.instance.attention.any(Attention::REPLICA) {
+            return true;
+        }
         if limit == 0 || self.instance.used_bytes() <= limit {
             return limit == 0 || self.below_limit(now_ms);
         }

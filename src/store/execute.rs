@@ -166,6 +166,9 @@ impl Store {
         now_ms: u64,
     ) -> Result<bool, CommandError> {
         let attention = self.instance.attention;
+        if attention.any(Attention::REPLICA) {
+            self.instance.check_replica(table().row(id))?;
+        }
         const DISK: Attention = Attention::LOADING.and(Attention::MISCONF);
         if attention.any(DISK)
             && let Some(refusal) = self.instance.refused_by_disk(table().row(id))

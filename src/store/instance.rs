@@ -16,6 +16,7 @@ use super::monitor::Monitors;
 use super::observe::Observed;
 use super::persistence::{Persist, Persistence, Sync};
 use super::pubsub::PubSub;
+use super::replication::Replication;
 use super::saving::Saving;
 use super::scripting::{MakeEngine, Scripting};
 use super::statistics::{Process, Statistics};
@@ -76,6 +77,8 @@ pub struct Instance {
     pub attention: Attention,
     /// The process's own figures, as last told by whoever runs the store.
     pub process: Process,
+    /// Whose copy it is.
+    pub replication: Replication,
     /// Scripts, functions and what runs them.
     pub scripting: Scripting,
     /// What the cache's app hears of.
@@ -124,6 +127,8 @@ impl Attention {
     pub const LOADING: Attention = Attention(1 << 12);
     /// The data can't be written to disk.
     pub const MISCONF: Attention = Attention(1 << 13);
+    /// The store is a replica.
+    pub const REPLICA: Attention = Attention(1 << 14);
     /// A script is suspended.
     pub const SCRIPT: Attention = Attention(1 << 8);
 
@@ -173,6 +178,8 @@ pub struct Settings {
     pub hasher: Option<Hasher>,
     /// Now, in milliseconds since the epoch.
     pub now_ms: u64,
+    /// The primary whose replica it begins as.
+    pub primary: Option<(String, u16)>,
     /// What runs scripts; none: there are none.
     pub scripting: Option<MakeEngine>,
     /// How it is kept on disk.
@@ -213,6 +220,7 @@ impl Instance {
             pause: Pause::default(),
             attention: Attention::default(),
             process: Process::default(),
+            replication: Replication::new(run_id(!settings.seed, settings.now_ms)),
             scripting: Scripting::new(settings),
             hooks: Hooks::default(),
             nudges: Vec::new(),
@@ -270,7 +278,7 @@ impl Instance {
 }
 
 /// 160 bits that differ between starts, spread by splitmix64.
-fn run_id(seed: u64, now_ms: u64) -> String {
+pub(super) fn run_id(seed: u64, now_ms: u64) -> String {
     let mut state = seed ^ now_ms.rotate_left(32);
     let mut next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -107,6 +107,11 @@ impl Keyspace {
         self.databases.iter_mut().map(Database::flush).sum()
     }
 
+    /// Whether what has expired stays until somebody says that it goes.
+    pub(super) fn keep_expired(&mut self, on: bool) {
+        self.databases.iter_mut().for_each(|database| database.keeps_expired = on);
+    }
+
     /// Whether databases note what has expired, and keys with what they held.
     pub(super) fn note_lost(&mut self, on: bool, with_values: bool) {
         for database in &mut self.databases {

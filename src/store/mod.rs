@@ -49,6 +49,7 @@ pub mod pubsub;
 pub mod random;
 pub mod rdb;
 pub mod replay;
+pub mod replication;
 pub mod reply;
 pub mod saving;
 pub mod scripting;
@@ -116,6 +117,8 @@ impl Store {
         };
         store.advance(settings.now_ms);
         store.instance.apply_config(&mut store.keyspace);
+        let Store { keyspace, instance, .. } = &mut store;
+        instance.follow(keyspace, settings.primary.clone(), settings.now_ms);
         store.instance.overhead_bytes = store.instance.meter.bytes();
         store
     }

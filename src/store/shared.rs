@@ -16,6 +16,7 @@ use super::clients::{Client, Delivery};
 use super::commands::table;
 use super::eviction::Policy;
 use super::feed::{self, Subscription};
+use super::instance::Attention;
 use super::keyspace::{self, Garbage};
 use super::mail::{self, Mailbox, PostOffice};
 use super::statistics::Process;
@@ -375,7 +376,8 @@ impl Held<'_> {
     fn maintain(&mut self, process: Option<Process>) -> bool {
         let now_ms = self.now_ms;
         let mut steps = 0;
-        let expires = self.instance.expires_actively;
+        let expires =
+            self.instance.expires_actively && !self.instance.attention.any(Attention::REPLICA);
         while expires && steps < EXPIRE_STEPS && self.keyspace.expire_step(now_ms, EXPIRE_BUDGET) {
             steps += 1;
         }

@@ -43,6 +43,8 @@ pub struct Statistics {
     pub errors: u64,
     /// Error replies by their first word.
     pub error_kinds: Vec<(Vec<u8>, u64)>,
+    /// Times that this replica has got all data, or only what it had missed.
+    pub syncs: Syncs,
     /// What users weren't allowed.
     pub acl_denied: AclDenied,
     /// Commands of the last second, as [`Statistics::sample`] saw them.
@@ -57,6 +59,15 @@ pub struct Statistics {
     sampled_bytes: (u64, u64),
     /// The keyspace's counters at the last reset; it counts on.
     lookups_before: keyspace::Statistics,
+}
+
+/// How a replica has caught up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Syncs {
+    /// With a snapshot.
+    pub full: u64,
+    /// With the rest of the changes.
+    pub partial: u64,
 }
 
 /// What users weren't allowed, by what it was.

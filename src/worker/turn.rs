@@ -178,6 +178,7 @@ impl Worker {
                     } else if !local.connections.at(slot).ended {
                         match local.connections.at(slot).role {
                             Role::Client => client::on_connected(local, slot, result),
+                            Role::Upstream => cache::replica::on_connected(local, slot, result),
                             _ => proxy::on_connected(local, slot, result),
                         }
                     }
@@ -287,6 +288,7 @@ impl Worker {
                     let timed_out = Err(Errno(libc::ETIMEDOUT));
                     match local.connections.at(slot).role {
                         Role::Client => client::on_connected(local, slot, timed_out),
+                        Role::Upstream => cache::replica::on_connected(local, slot, timed_out),
                         _ => proxy::on_connected(local, slot, timed_out),
                     }
                 }
@@ -330,6 +332,7 @@ impl Worker {
             TimerEvent::WriteBehind { runtime } => cache::hooks::on_timer(local, runtime),
             TimerEvent::CacheWait { connection } => cache::waiting::on_timer(local, connection),
             TimerEvent::Maintain { runtime } => cache::maintain(local, runtime),
+            TimerEvent::Upstream { runtime } => cache::replica::on_timer(local, runtime),
             TimerEvent::AcceptAgain { runtime } => local.accept_again(runtime),
             TimerEvent::Socket { id } => sockets::on_timer(local, id),
             TimerEvent::Deadline => {
@@ -347,6 +350,8 @@ impl Worker {
         for message in inbox.take() {
             if let ToWorker::CacheLetters { runtime } = message {
                 cache::waiting::on_letters(local, &*self.driver, runtime);
+            } else if let ToWorker::Upstream { runtime } = message {
+                cache::replica::look_at_store(local, runtime);
             } else {
                 on_message(local, message);
             }

@@ -20,6 +20,7 @@ mod proxy_backends;
 mod quickstart;
 mod readme;
 mod reload;
+mod replica;
 mod restart;
 mod scripts;
 mod seed;

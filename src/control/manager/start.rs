@@ -148,6 +148,7 @@ impl Manager {
             admin: config.access == Access::Admin,
             maxmemory: config.maxmemory,
             policy: config.eviction,
+            primary: config.replicate.clone(),
             seed: self.setup.seed ^ u64::from(runtime.id.0) << 32,
             now_ms: self.setup.now.unix_ms,
             scripting: Some(crate::lua::scripts::make),

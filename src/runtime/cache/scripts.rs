@@ -16,6 +16,8 @@ use super::waiting;
 pub(super) struct Left {
     /// One of this worker's clients has a script that isn't at its end.
     suspended: bool,
+    /// What is wanted of the store's role, counted.
+    epoch: u64,
     /// What scripts wrote to the log.
     logs: Vec<(LogLevel, String)>,
 }
@@ -24,6 +26,7 @@ impl Left {
     /// Looks while the store is held.
     pub(super) fn look(&mut self, held: &mut Held<'_>, worker: u8) {
         self.suspended = held.has_script_of(worker);
+        self.epoch = self.epoch.max(held.instance.replication.epoch());
         if !held.instance.scripting.logs.is_empty() {
             self.logs.append(&mut held.instance.scripting.logs);
         }
@@ -34,6 +37,7 @@ impl Left {
         if self.suspended && !local.cache.scripts.contains(&index) {
             local.cache.scripts.push(index);
         }
+        super::replica::look(local, index, self.epoch);
         if self.logs.is_empty() {
             return;
         }

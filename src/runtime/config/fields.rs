@@ -496,6 +496,19 @@ pub static FIELDS: &[Field] = &[
         read: |config| config.password.as_ref().map(|password| json!(password)),
     },
     Field {
+        name: "replicate",
+        aliases: &["replicaof", "replica_of"],
+        kinds: &[Cache],
+        value: ValueType::Text,
+        default: "none",
+        flag: flag("replicate"),
+        help: "HOST:PORT of the Redis or cache whose replica it is from its start; REPLICAOF changes that while it runs",
+        live: false,
+        required: false,
+        write: |config, value| v::primary(value).map(|primary| config.replicate = primary),
+        read: |config| v::primary_out(config.replicate.as_ref()),
+    },
+    Field {
         name: "maxmemory",
         aliases: &["max_memory"],
         kinds: &[Cache],
@@ -582,7 +595,6 @@ const NOT_YET: &str = "isn't in this version yet";
 /// Why a field that is planned is refused; nothing for a field that nobody knows.
 pub fn later(name: &str) -> Option<&'static str> {
     match name {
-        "replicate" | "replica_of" => Some("replication isn't in this version yet"),
         "http_cache" => Some("files that are asked for often are kept in memory anyway"),
         "udp" => Some("UDP isn't in this version yet"),
         "master_pw" | "master_forward" | "cache" | "log" | "write" | "drain" | "sidecar"

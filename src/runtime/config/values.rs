@@ -340,6 +340,26 @@ pub fn resp(value: &Value) -> Read<()> {
     }
 }
 
+/// Where a replica's primary is; names aren't looked up again when they move, so an address is asked for.
+pub fn primary(value: &Value) -> Read<Option<(String, u16)>> {
+    let text = text(value)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let target: crate::net::dial::Target =
+        text.parse().map_err(|error: crate::error::OperatorError| error.to_string())?;
+    match target.literal() {
+        Some(_) => Ok(Some((target.host, target.port))),
+        None => Err(format!("expected an IP address or localhost and a port, got {text}")),
+    }
+}
+
+/// As [`primary`] reads it.
+pub fn primary_out(primary: Option<&(String, u16)>) -> Option<Value> {
+    let (host, port) = primary?.clone();
+    Some(Value::from(crate::net::dial::Target { host, port }.to_string()))
+}
+
 /// An empty password is none.
 pub fn password(value: &Value) -> Read<Option<String>> {
     text(value).map(|text| (!text.is_empty()).then(|| text.to_owned()))

@@ -172,11 +172,12 @@ fn hello(call: &mut Call<'_>) -> CommandResult {
         call.reply.set_resp3(call.session.resp3);
     }
     call.instance.clients.update(call.session);
-    greet(&mut call.reply, call.session);
+    let is_replica = call.instance.replication.upstream().is_some();
+    greet(&mut call.reply, call.session, if is_replica { b"replica" } else { b"master" });
     Ok(())
 }
 
-fn greet(reply: &mut Reply<'_>, session: &Session) {
+fn greet(reply: &mut Reply<'_>, session: &Session, role: &[u8]) {
     reply.map(7);
     reply.bulk(b"server");
     reply.bulk(b"redis");
@@ -189,7 +190,7 @@ fn greet(reply: &mut Reply<'_>, session: &Session) {
     reply.bulk(b"mode");
     reply.bulk(b"standalone");
     reply.bulk(b"role");
-    reply.bulk(b"master");
+    reply.bulk(role);
     reply.bulk(b"modules");
     reply.array(0);
 }

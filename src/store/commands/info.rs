@@ -9,6 +9,7 @@ use crate::store::instance::{Instance, REDIS_VERSION};
 use crate::store::persistence::Load;
 use crate::store::pubsub::Scope;
 use crate::store::random::Random;
+use crate::store::replication::{LinkState, Upstream};
 use crate::store::{CommandError, Keyspace};
 
 type Section = (&'static str, fn(&mut Text<'_>));
@@ -323,17 +324,64 @@ fn stats(text: &mut Text<'_>) {
 }
 
 fn replication(text: &mut Text<'_>) {
-    text.line("role", "master");
+    let replication = &text.instance.replication;
+    match replication.upstream() {
+        None => text.line("role", "master"),
+        Some(upstream) => upstream_of(text, upstream, replication.offset),
+    }
+    let (id, none) = (&replication.id, "0".repeat(40));
+    let (before, began) = match &replication.before {
+        Some((id, offset)) => (id, *offset as i64 + 1),
+        None => (&none, -1),
+    };
     text.line("connected_slaves", 0);
     text.line("master_failover_state", "no-failover");
-    text.line("master_replid", &text.instance.run_id);
-    text.line("master_replid2", "0".repeat(40));
-    text.line("master_repl_offset", 0);
-    text.line("second_repl_offset", -1);
+    text.line("master_replid", id);
+    text.line("master_replid2", before);
+    text.line("master_repl_offset", replication.offset);
+    text.line("second_repl_offset", began);
     text.line("repl_backlog_active", 0);
     text.line("repl_backlog_size", 1 << 20);
     text.line("repl_backlog_first_byte_offset", 0);
     text.line("repl_backlog_histlen", 0);
+}
+
+/// What a replica tells of the link to its primary, as Sentinel reads it.
+fn upstream_of(text: &mut Text<'_>, upstream: &Upstream, offset: u64) {
+    let since_s = |ms: u64| text.now_ms.saturating_sub(ms) / 1000;
+    let heard_s = upstream.heard_ms.map_or(-1, |ms| since_s(ms) as i64);
+    let down_s = since_s(upstream.down_since_ms);
+    let syncs = upstream.link == LinkState::Sync;
+    let is_up = upstream.link == LinkState::Connected;
+    text.line("role", "slave");
+    text.line("master_host", &upstream.host);
+    text.line("master_port", upstream.port);
+    text.line("master_link_status", if is_up { "up" } else { "down" });
+    text.line("master_last_io_seconds_ago", if is_up { heard_s } else { -1 });
+    text.line("master_sync_in_progress", u8::from(syncs));
+    text.line("slave_read_repl_offset", offset);
+    text.line("slave_repl_offset", offset);
+    if syncs {
+        let (total, read) = upstream.snapshot;
+        text.line("master_sync_total_bytes", total);
+        text.line("master_sync_read_bytes", read);
+        text.line("master_sync_left_bytes", total.saturating_sub(read));
+        let share = ratio(read, total) * 100.0;
+        text.line("master_sync_perc", format_args!("{share:.2}"));
+        text.line("master_sync_last_io_seconds_ago", heard_s);
+    }
+    if !is_up {
+        text.line("master_link_down_since_seconds", down_s);
+    }
+    let priority = text.instance.config.text("replica-priority");
+    let priority =
+        if priority.is_empty() { "100".into() } else { String::from_utf8_lossy(priority) };
+    text.line("slave_priority", priority);
+    text.line("slave_read_only", 1);
+    text.line("replica_announced", 1);
+    let syncs = text.instance.statistics.syncs;
+    text.line("replica_syncs_full", syncs.full);
+    text.line("replica_syncs_partial", syncs.partial);
 }
 
 fn cpu(text: &mut Text<'_>) {

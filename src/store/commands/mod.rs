@@ -34,6 +34,7 @@ mod memory;
 mod object;
 mod persistence;
 pub mod pubsub;
+mod replication;
 pub mod scripting;
 pub mod server;
 pub mod set;
@@ -91,6 +92,7 @@ const GROUPS: &[&[Command]] = &[
     function::COMMANDS,
     scripting::COMMANDS,
     pubsub::COMMANDS,
+    replication::COMMANDS,
     server::COMMANDS,
     slow::COMMANDS,
     standalone::COMMANDS,

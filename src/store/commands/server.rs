@@ -1,4 +1,4 @@
-//! Commands about the server that need no file of their own: TIME, ROLE, INFO, and what tools ask at first.
+//! Commands about the server that need no file of their own: TIME, INFO, and what tools ask at first.
 
 use super::{Call, Command, CommandResult, Flags, Keys, help, info};
 use crate::store::CommandError;
@@ -31,7 +31,6 @@ pub const COMMANDS: &[Command] = &[
         "1.0.0",
         monitor,
     ),
-    row("role", 1, ANY_TIME.and(Flags::FAST), "Returns the replication role", "2.8.12", role),
     row("time", 1, ANY_TIME.and(Flags::FAST), "Returns the server's time", "2.6.0", time),
 ];
 
@@ -61,15 +60,6 @@ fn time(call: &mut Call<'_>) -> CommandResult {
     call.reply.array(2);
     call.reply.bulk_integer((call.now_ms / 1000) as i64);
     call.reply.bulk_integer((call.now_ms % 1000 * 1000) as i64);
-    Ok(())
-}
-
-/// A primary without replicas.
-fn role(call: &mut Call<'_>) -> CommandResult {
-    call.reply.array(3);
-    call.reply.bulk(b"master");
-    call.reply.integer(0);
-    call.reply.array(0);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What a server without replicas answers to commands about them, SHUTDOWN and LOLWUT.
+//! What SHUTDOWN answers, and LOLWUT.
 
 use super::{Call, Command, CommandResult, Flags, Keys};
 use crate::store::CommandError;
@@ -8,11 +8,8 @@ const ADMIN: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(F
 /// This file's rows.
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
-    row("failover", -1, ADMIN, "Hands over to a replica", "6.2.0", failover),
     row("lolwut", -1, Flags::READONLY.and(Flags::FAST), "Shows some art and the version", "5.0.0", lolwut),
-    row("replicaof", 3, ADMIN, "Makes the server a replica of another", "5.0.0", replicaof),
     row("shutdown", -1, ADMIN.and(Flags::NO_MULTI), "Ends the server", "1.0.0", shutdown),
-    row("slaveof", 3, ADMIN, "As REPLICAOF", "1.0.0", replicaof),
 ];
 
 const fn row(
@@ -25,19 +22,6 @@ const fn row(
 ) -> Command {
     let keys = Keys::NONE;
     Command { name, arity, flags, keys, group: "server", summary, since, run, subcommands: &[] }
-}
-
-fn failover(_: &mut Call<'_>) -> CommandResult {
-    Err(CommandError::Text("ERR FAILOVER requires connected replicas."))
-}
-
-fn replicaof(call: &mut Call<'_>) -> CommandResult {
-    let is = |index: usize, word: &str| call.args.at(index).eq_ignore_ascii_case(word.as_bytes());
-    if is(1, "no") && is(2, "one") {
-        call.reply.ok();
-        return Ok(());
-    }
-    Err(CommandError::Text("ERR replication isn't in this version yet"))
 }
 
 /// A cache is one of many runtimes of its daemon; a client of it doesn't end it.
@@ -65,10 +49,6 @@ mod tests {
 
     #[test]
     fn nothing_is_promised() {
-        check(&[
-            ("REPLICAOF NO ONE", "+OK"),
-            ("REPLICAOF 127.0.0.1 6379", "-ERR replication isn't in this version yet"),
-            ("SHUTDOWN ABORT", "-ERR No shutdown in progress."),
-        ]);
+        check(&[("SHUTDOWN ABORT", "-ERR No shutdown in progress.")]);
     }
 }

@@ -73,6 +73,7 @@ impl World<'_> {
                 let text = "ERR Write commands are not allowed from read-only scripts.";
                 return Err(CommandError::Text(text));
             }
+            self.instance.check_replica(row)?;
             if !self.run.session.may_write {
                 let text = "READONLY You can't write against a read only cache.";
                 return Err(CommandError::Text(text));
