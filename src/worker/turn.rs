@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::id::ConnectionId;
 use crate::limits;
 use crate::lua::{Stores, WatchSlot};
 use crate::ring::random::Random;
@@ -280,19 +281,7 @@ impl Worker {
                     client::dial(local, index);
                 }
             }
-            TimerEvent::DialTimeout { connection } => {
-                if let Some(slot) = local.connections.slot_of(connection)
-                    && local.connections.at(slot).fd.is_none()
-                    && !local.connections.at(slot).ended
-                {
-                    let timed_out = Err(Errno(libc::ETIMEDOUT));
-                    match local.connections.at(slot).role {
-                        Role::Client => client::on_connected(local, slot, timed_out),
-                        Role::Upstream => cache::replica::on_connected(local, slot, timed_out),
-                        _ => proxy::on_connected(local, slot, timed_out),
-                    }
-                }
-            }
+            TimerEvent::DialTimeout { connection } => on_dial_timeout(local, connection),
             TimerEvent::Throttled { connection } => limiter::on_due(local, connection),
             TimerEvent::Idle { connection } => limiter::on_idle(local, connection),
             TimerEvent::Handshake { connection } => opening::on_timeout(local, connection),
@@ -455,5 +444,19 @@ fn on_app_message(local: &mut Local, message: ToWorker) {
         }
         ToWorker::Found { id, found } => sockets::on_found(local, id, found),
         _ => {}
+    }
+}
+
+/// A dial takes too long: it counts as failed, its connection closes when the kernel lets go of it.
+fn on_dial_timeout(local: &mut Local, connection: ConnectionId) {
+    let Some(slot) = local.connections.slot_of(connection) else { return };
+    if local.connections.at(slot).fd.is_some() || local.connections.at(slot).ended {
+        return;
+    }
+    let timed_out = Err(Errno(libc::ETIMEDOUT));
+    match local.connections.at(slot).role {
+        Role::Client => client::on_connected(local, slot, timed_out),
+        Role::Upstream => cache::replica::on_connected(local, slot, timed_out),
+        _ => proxy::on_connected(local, slot, timed_out),
     }
 }

@@ -95,6 +95,29 @@ fn until_same(primary: u16, replica: u16) {
     });
 }
 
+/// Cuts the link again and again while ten clients write; answers how often.
+fn cut_under_load(primary: u16, replica: u16) -> u32 {
+    let mut load = Command::new("redis-benchmark");
+    load.args([
+        "-p",
+        &primary.to_string(),
+        "-t",
+        "set,incr,lpush,rpush,lpop,sadd,hset,spop,zadd,zpopmin",
+    ]);
+    load.args(["-n", "5000", "-r", "300", "-c", "10", "-P", "4", "-q"]);
+    let mut load = Process::spawn(load);
+    let mut cuts = 0;
+    while load.ended().is_none() {
+        until("a link to cut", || {
+            let is_up = field(replica, "replication", "master_link_status") == "up";
+            (is_up || load.ended().is_some()).then_some(())
+        });
+        cli(primary, &["CLIENT", "KILL", "TYPE", "replica"]);
+        cuts += 1;
+    }
+    cuts
+}
+
 #[test]
 fn a_replica_of_redis_under_load_and_over_cut_links() {
     if !["redis-server", "redis-cli", "redis-benchmark"].iter().all(|judge| has_judge(judge)) {
@@ -130,25 +153,7 @@ fn a_replica_of_redis_under_load_and_over_cut_links() {
     );
     assert!(cli(replica, &["SET", "s:1", "mine"]).starts_with("READONLY"));
     assert_eq!(field(primary, "replication", "connected_slaves"), "1");
-    // The link is cut again and again while ten clients write.
-    let mut load = Command::new("redis-benchmark");
-    load.args([
-        "-p",
-        &primary.to_string(),
-        "-t",
-        "set,incr,lpush,rpush,lpop,sadd,hset,spop,zadd,zpopmin",
-    ]);
-    load.args(["-n", "5000", "-r", "300", "-c", "10", "-P", "4", "-q"]);
-    let mut load = Process::spawn(load);
-    let mut cuts = 0;
-    while load.ended().is_none() {
-        until("a link to cut", || {
-            let is_up = field(replica, "replication", "master_link_status") == "up";
-            (is_up || load.ended().is_some()).then_some(())
-        });
-        cli(primary, &["CLIENT", "KILL", "TYPE", "replica"]);
-        cuts += 1;
-    }
+    let cuts = cut_under_load(primary, replica);
     let script = "for i = 1, 200 do redis.call('INCRBYFLOAT', 'f', 0.5) redis.call('XADD', 'x:0', '*', 'i', i) end return 1";
     cli(primary, &["EVAL", script, "0"]);
     cli(primary, &["SET", "short", "x", "PX", "50"]);

@@ -126,7 +126,7 @@ fn dial(local: &mut Local, index: usize) {
         upstream.slot = Some(slot);
     }
     note(local, index, LinkState::Connecting);
-    start_connect(local, slot);
+    start_connect(local, slot, limits::DIAL_TIMEOUT_MS);
 }
 
 /// The dial has ended.
