@@ -206,6 +206,8 @@ pub const STORE_INLINE_BYTES_MAX: usize = 4096;
 pub const STRING_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Entries of a stream's node, Redis's stream-node-max-entries.
 pub const STREAM_NODE_ENTRIES_MAX: usize = 100;
+/// Changed keys that wait to be told to clients that track by broadcast; then they are told at once.
+pub const TRACKING_CHANGES_MAX: usize = 4096;
 /// Bytes of a stream's node, Redis's stream-node-max-bytes.
 pub const STREAM_NODE_BYTES_MAX: usize = 4096;
 /// Bytes of all fields and values of a stream's entry, as in Redis.

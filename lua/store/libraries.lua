@@ -60,6 +60,9 @@ local function named(arguments)
 end
 
 local function register_function(...)
+  if not rows then
+    refuse("redis.register_function can only be called on FUNCTION LOAD command")
+  end
   local count = select("#", ...)
   local name, callback, flags, description = ...
   if count < 1 or count > 2 then
@@ -90,15 +93,19 @@ local function register_function(...)
   rows[#rows + 1] = { name = name, description = description, flags = flags or {}, run = run }
 end
 
+--- While a library is evaluated there is nothing but this: what it needs, its functions find when they run.
 local loading = { register_function = register_function }
 for name, member in next, sk.common do
-  loading[name] = member
+  if match(name, "^log$") or match(name, "^LOG_") or match(name, "^REDIS_") then
+    loading[name] = member
+  end
 end
 setmetatable(loading, { __index = sk.no_such_global })
+local only_loading = setmetatable({ redis = sk.readonly(loading) }, { __index = sk.no_such_global })
+only_loading.server = only_loading.redis
 
-local view = sk.readonly(sk.redis)
-local view_metatable = debug.getmetatable(view)
-local _, env = sk.environment(view)
+local base, env = sk.environment(sk.readonly(sk.redis))
+local env_metatable = debug.getmetatable(env)
 
 local function load_error(err)
   if type(err) == "table" then
@@ -116,9 +123,9 @@ function sk.load_library(text)
     return nil, "ERR Error compiling function: " .. message
   end
   rows = {}
-  view_metatable.__index = loading
+  env_metatable.__index = only_loading
   local ok, err = xpcall(fn, load_error)
-  view_metatable.__index = sk.redis
+  env_metatable.__index = base
   local registered = rows
   rows = nil
   if not ok then

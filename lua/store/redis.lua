@@ -116,6 +116,9 @@ local function error_reply(...)
   if string.sub(text, 1, 1) == "-" then
     text = string.sub(text, 2)
   end
+  if not string.find(text, " ", 1, true) then
+    text = "ERR " .. text
+  end
   return { err = text }
 end
 

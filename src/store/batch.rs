@@ -264,6 +264,10 @@ impl Batch {
             }
             self.next = group.end;
         }
+        if held.instance.tracking.has_changes() {
+            held.instance.broadcast();
+            hand_out(held, clients);
+        }
         self.next == self.requests.len()
     }
 

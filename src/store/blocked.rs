@@ -55,7 +55,6 @@ pub struct Blocked {
     /// The numbers that wait for a key; the smallest has waited longest.
     keys: [BTreeMap<Vec<u8>, BTreeSet<u64>>; DATABASES],
     last: u64,
-    postponed: usize,
 }
 
 struct Wait {
@@ -144,7 +143,7 @@ impl Waited {
 impl Blocked {
     /// How many clients wait in a command.
     pub fn len(&self) -> usize {
-        self.waits.len() - self.postponed
+        self.waits.len()
     }
 
     /// Whether nobody waits for anything.
@@ -163,7 +162,6 @@ impl Blocked {
         for key in &wait.keys {
             keys.entry(key.clone()).or_default().insert(self.last);
         }
-        self.postponed += usize::from(wait.postponed);
         self.waits.insert(self.last, wait);
         self.last
     }
@@ -171,7 +169,6 @@ impl Blocked {
     /// Takes a wait away; the keys that nobody waits for any more.
     fn remove(&mut self, number: u64) -> Option<(Wait, Vec<Vec<u8>>)> {
         let wait = self.waits.remove(&number)?;
-        self.postponed -= usize::from(wait.postponed);
         let keys = &mut self.keys[usize::from(wait.session.database)];
         let mut free = Vec::new();
         for key in &wait.keys {
@@ -353,6 +350,7 @@ impl Store {
         let args = std::mem::take(&mut wait.args);
         let (command, hash) = (wait.command, wait.hash);
         session.state.set(State::RETRYING, true);
+        let began_ns = instance.scripting.now_ns();
         let mut out = Vec::new();
         let result = {
             let (session, args) = (&mut session, args.args());
@@ -365,6 +363,10 @@ impl Store {
         let still = session.state.has(State::WAITING);
         session.state.set(State::WAITING, false);
         let resp3 = session.resp3;
+        if !still {
+            let taken_ns = instance.scripting.now_ns().saturating_sub(began_ns);
+            instance.on_slow(&session, command, args.args(), (taken_ns, now_ms));
+        }
         if let Some(wait) = instance.blocked.waits.get_mut(&number) {
             wait.session = session;
             wait.args = args;
@@ -373,6 +375,7 @@ impl Store {
             return;
         }
         if let Err(error) = result {
+            instance.statistics.commands[command.index()].failed += 1;
             out.clear();
             instance.statistics.count_error(error.line());
             Reply::new(&mut out, resp3).error(error.line());

@@ -61,6 +61,8 @@ pub struct Config {
     pub(super) notify: Classes,
     /// Keys that are noted for clients that cache; 0: no limit.
     pub tracking_keys_max: usize,
+    /// Replicas without which nothing is written.
+    pub replicas_min: u32,
     /// How much may wait for clients that don't read.
     pub output_limits: OutputLimits,
     /// Somebody keeps the store on disk, in that folder.
@@ -119,6 +121,7 @@ impl Config {
             kept: BTreeMap::new(),
             notify: Classes::default(),
             tracking_keys_max: 1_000_000,
+            replicas_min: 0,
             output_limits: OutputLimits::default(),
             on_disk: settings.persist != Persist::None,
             folder: settings.folder.clone(),
@@ -275,6 +278,8 @@ pub const PARAMETERS: &[Parameter] = &[
         }),
     },
     number!("maxmemory-samples", maxmemory_samples, 1..=64),
+    number!("min-replicas-to-write", replicas_min, 0..=i64::from(i32::MAX)),
+    number!("min-slaves-to-write", replicas_min, 0..=i64::from(i32::MAX)),
     Parameter {
         name: "notify-keyspace-events",
         get: |config| config.notify.text(),
@@ -284,8 +289,22 @@ pub const PARAMETERS: &[Parameter] = &[
             Ok(())
         }),
     },
-    Parameter { name: "port", get: |config| config.port.to_string().into_bytes(), set: None },
-    fixed!("proto-max-bulk-len", RESP_BULK_BYTES_MAX),
+    Parameter {
+        name: "port",
+        get: |config| config.port.to_string().into_bytes(),
+        set: Some(|config, value| match value == config.port.to_string().as_bytes() {
+            true => Ok(()),
+            false => Err("Unable to listen on this port: the cache's field `port` says where".into()),
+        }),
+    },
+    Parameter {
+        name: "proto-max-bulk-len",
+        get: |_| RESP_BULK_BYTES_MAX.to_string().into_bytes(),
+        set: Some(|_, value| match values::memory(value)? == RESP_BULK_BYTES_MAX as u64 {
+            true => Ok(()),
+            false => Err("this limit can't be changed".into()),
+        }),
+    },
     Parameter {
         name: "requirepass",
         get: |config| config.password.clone().unwrap_or_default(),
@@ -312,6 +331,19 @@ pub const PARAMETERS: &[Parameter] = &[
     number!("slowlog-log-slower-than", slowlog_slower_than_us, -1..=i64::MAX),
     number!("slowlog-max-len", slowlog_len, SMALL),
     boolean!("stop-writes-on-bgsave-error", stops_on_save_error),
+    Parameter {
+        name: "stream-node-max-entries",
+        // As much as the bytes of a node allow.
+        get: |config| match config.thresholds.stream_node_entries {
+            usize::MAX => b"0".to_vec(),
+            entries => entries.to_string().into_bytes(),
+        },
+        set: Some(|config, value| {
+            let entries = values::integer(value, COUNT)? as usize;
+            config.thresholds.stream_node_entries = if entries == 0 { usize::MAX } else { entries };
+            Ok(())
+        }),
+    },
     number!("tracking-table-max-keys", tracking_keys_max, COUNT),
     number!("zset-max-listpack-entries", thresholds.sorted_set_entries, COUNT),
     memory!("zset-max-listpack-value", thresholds.sorted_set_value_bytes),
@@ -356,6 +388,11 @@ impl Known {
             Known::Parameter(parameter) => parameter.name,
             Known::Kept(kept) => kept.name,
         }
+    }
+
+    /// Whether a pattern doesn't find it.
+    pub fn is_hidden(self) -> bool {
+        kept::HIDDEN.contains(&self.name())
     }
 
     /// Its value as text.

@@ -83,6 +83,8 @@ impl Crowd {
     /// What connections were told since the last time.
     pub fn heard(&mut self) -> Vec<String> {
         let mut heard = Vec::new();
+        // As whoever held the store does at the end.
+        self.store.instance.broadcast();
         for delivery in self.store.instance.clients.take_deliveries() {
             let client = delivery.connection() as usize;
             let name = char::from(b'a' + client as u8);

@@ -18,6 +18,10 @@ use crate::limits::RESP_REQUEST_BYTES_MAX;
 /// Argument bytes that the answer to an unknown command repeats.
 const UNKNOWN_BYTES_MAX: usize = 128;
 
+/// `min-replicas-to-write` asks for more replicas than there are.
+pub(super) const NO_REPLICAS: CommandError =
+    CommandError::Text("NOREPLICAS Not enough good replicas to write.");
+
 /// What becomes of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -62,7 +66,11 @@ impl Store {
         if self.instance.attention.any(Attention::BLOCKED) && self.keyspace.dirty != dirty {
             self.serve();
         }
-        if session.state.is_empty() { Outcome::Done } else { settle(session, start, out) }
+        if session.state.is_empty() {
+            return Outcome::Done;
+        }
+        let told = subscribes(id) && out.get(start) != Some(&b'-');
+        settle(session, if told { out.len() } else { start }, out)
     }
 
     /// The command's row, if nothing that [`Store::dispatch`] looks for is there: no condition of the store, none of the
@@ -180,7 +188,10 @@ impl Store {
         {
             return Ok(true);
         }
-        if attention.any(Attention::PAUSED) && self.paused(session, id, now_ms) {
+        if attention.any(Attention::NO_REPLICAS) && table().row(id).flags.has(Flags::WRITE) {
+            return Err(NO_REPLICAS);
+        }
+        if attention.any(Attention::PAUSED) && self.paused(session, (id, args), now_ms) {
             return Ok(true);
         }
         Ok(attention.any(Attention::MISSES)
@@ -190,7 +201,12 @@ impl Store {
             && self.ask(session, id, args, hash)?)
     }
 
-    fn paused(&mut self, session: &mut Session, id: CommandId, now_ms: u64) -> bool {
+    fn paused(
+        &mut self,
+        session: &mut Session,
+        (id, args): (CommandId, Args<'_>),
+        now_ms: u64,
+    ) -> bool {
         let pause = self.instance.pause;
         if pause.until_ms <= now_ms {
             self.instance.attention.set(Attention::PAUSED, false);
@@ -198,9 +214,13 @@ impl Store {
         }
         let row = table().row(id);
         let queued = session.transaction.as_ref().is_some_and(|transaction| {
-            transaction.queued.iter().any(|queued| may_write(table().row(queued.command)))
+            transaction.queued.iter().any(|queued| {
+                let row = table().row(queued.command);
+                may_write(row) && !self.instance.scripting.only_reads(row, queued.args.args())
+            })
         });
-        let waits = pause.all || may_write(row) || (queued && row.name == "exec");
+        let writes = may_write(row) && !self.instance.scripting.only_reads(row, args);
+        let waits = pause.all || writes || (queued && row.name == "exec");
         waits && self.instance.postpone(session, pause.until_ms - now_ms)
     }
 
@@ -514,6 +534,13 @@ pub(super) fn until_nul(bytes: &[u8], limit: usize) -> &[u8] {
 fn on_moved(before: usize, out: &Vec<u8>) {
     let bytes = meter::allocation_bytes;
     meter::exclude(bytes(out.capacity()) - bytes(before));
+}
+
+/// What it answers are messages about channels, which CLIENT REPLY doesn't silence.
+fn subscribes(id: CommandId) -> bool {
+    const NAMES: [&str; 6] =
+        ["subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe"];
+    id != CommandId::UNKNOWN && NAMES.contains(&table().row(id).name)
 }
 
 /// What the session's state does to a reply that has just been written after `start`.

@@ -51,10 +51,11 @@ impl<'a> Reply<'a> {
 
     /// An integer of any length by its digits; a byte string in RESP2.
     pub fn big_number(&mut self, digits: &[u8]) {
-        if !self.resp3 {
-            return self.bulk(digits);
+        if self.resp3 {
+            self.out.push(b'(');
+        } else {
+            self.header(b'$', digits.len() as i64);
         }
-        self.out.push(b'(');
         self.out.extend(digits.iter().map(|b| if matches!(b, b'\r' | b'\n') { b' ' } else { *b }));
         self.out.extend_from_slice(b"\r\n");
     }

@@ -70,11 +70,12 @@ impl State {
     pub const RETRYING: State = State(1 << 10);
     /// It listens to channels.
     pub const SUBSCRIBED: State = State(1 << 11);
-
     /// CLIENT TRACKING is on.
     pub const TRACKING: State = State(1 << 12);
     /// MONITOR.
     pub const MONITOR: State = State(1 << 13);
+    /// The user may not do everything.
+    pub const RESTRICTED: State = State(1 << 14);
 
     /// Both sets.
     pub const fn and(self, other: State) -> State {
@@ -87,8 +88,6 @@ impl State {
         self.0 & others.0 != 0
     }
 
-    /// The user may not do everything.
-    pub const RESTRICTED: State = State(1 << 14);
     /// Hooks don't hear of what it writes: it is a hook, or the app's own store.
     pub const QUIET: State = State(1 << 15);
     /// In process: a command that reads what is missing may ask the app for it, which answers later.

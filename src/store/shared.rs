@@ -37,6 +37,8 @@ pub struct SharedStore {
     post: PostOffice,
     /// About what `garbage` holds.
     garbage_bytes: AtomicU64,
+    /// How many values and tables were freed so since the last hold.
+    freed_count: AtomicU64,
     /// What was freed of the store since the last hold, without it.
     freed_bytes: AtomicI64,
     /// Of the feed: where it ended at the end of the last hold, and what is safe on disk.
@@ -120,6 +122,7 @@ impl SharedStore {
             garbage: Mutex::new(Vec::new()),
             post: PostOffice::default(),
             garbage_bytes: AtomicU64::new(0),
+            freed_count: AtomicU64::new(0),
             freed_bytes: AtomicI64::new(0),
             feed_end: AtomicU64::new(0),
             safe: AtomicU64::new(u64::MAX),
@@ -168,6 +171,7 @@ impl SharedStore {
         let now_ms = store.advance(now_ms);
         store.instance.meter.add(-self.freed_bytes.swap(0, Ordering::Relaxed));
         store.instance.meter.garbage_bytes = self.garbage_bytes.load(Ordering::Relaxed);
+        store.instance.statistics.freed_aside += self.freed_count.swap(0, Ordering::Relaxed);
         store.instance.meter.start();
         Held { store: Some(store), shared: self, now_ms, was_panicking: std::thread::panicking() }
     }
@@ -242,6 +246,7 @@ impl SharedStore {
             return;
         }
         let before = meter::balance();
+        self.freed_count.fetch_add(garbage.len() as u64, Ordering::Relaxed);
         drop(garbage);
         self.freed_bytes.fetch_add(before - meter::balance(), Ordering::Relaxed);
         self.garbage_bytes.fetch_sub(garbage_bytes, Ordering::Relaxed);
@@ -445,6 +450,9 @@ impl Drop for Held<'_> {
         if self.instance.feed.is_on() {
             let Store { keyspace, instance, .. } = &mut **self;
             instance.tell_lost(keyspace);
+        }
+        if self.instance.tracking.has_changes() {
+            self.instance.broadcast();
         }
         let fed = self.instance.feed.seal();
         let feed_end = self.instance.feed.sealed_offset();

@@ -59,6 +59,8 @@ pub struct Statistics {
     sampled_bytes: (u64, u64),
     /// The keyspace's counters at the last reset; it counts on.
     lookups_before: keyspace::Statistics,
+    /// Values and tables that were freed without the store.
+    pub freed_aside: u64,
 }
 
 /// How a replica has caught up.
@@ -180,6 +182,15 @@ impl Statistics {
                 self.error_kinds.push((kind.to_vec(), 1));
             }
             None => {}
+        }
+    }
+
+    /// Takes back what [`Statistics::count_error`] counted.
+    pub fn discount_error(&mut self, line: &[u8]) {
+        self.errors = self.errors.saturating_sub(1);
+        let kind = line.split(|b| *b == b' ').next().unwrap_or_default();
+        if let Some((_, count)) = self.error_kinds.iter_mut().find(|(known, _)| known == kind) {
+            *count = count.saturating_sub(1);
         }
     }
 

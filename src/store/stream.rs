@@ -1,6 +1,6 @@
 //! The stream value: entries in the order of their ids, and the consumer groups that read them.
 //!
-//! Entries lie packed in nodes of up to [`STREAM_NODE_ENTRIES_MAX`] entries or [`STREAM_NODE_BYTES_MAX`] bytes, cut where
+//! Entries lie packed in nodes of up to `stream-node-max-entries` entries or [`STREAM_NODE_BYTES_MAX`] bytes, cut where
 //! Redis cuts them: trimming with `~` removes whole nodes, so clients see the cuts. A deque of nodes makes appending and
 //! trimming constant; a search halves the deque and then walks one node. Knows nothing of keys, clients or replies.
 
@@ -13,7 +13,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::element::Element;
-use crate::limits::{STREAM_ENTRY_BYTES_MAX, STREAM_NODE_BYTES_MAX, STREAM_NODE_ENTRIES_MAX};
+use crate::limits::{STREAM_ENTRY_BYTES_MAX, STREAM_NODE_BYTES_MAX};
 pub use group::{Consumer, Group, Pending};
 pub use id::StreamId;
 use node::Node;
@@ -138,12 +138,13 @@ impl Stream {
         if keys.is_empty() { 1 } else { radix_nodes(&keys, 0) }
     }
 
-    /// Appends an entry of fields and values in turn, and returns its id.
+    /// Appends an entry of fields and values in turn, and returns its id. A node that has so many entries is followed by a
+    /// new one.
     pub fn append<'a>(
         &mut self,
         id: NewId,
         pairs: impl Iterator<Item = &'a [u8]> + Clone,
-        now_ms: u64,
+        (now_ms, node_entries): (u64, usize),
     ) -> Result<StreamId, Refusal> {
         let id = self.next_id(id, now_ms)?;
         let bytes: usize = pairs.clone().map(<[u8]>::len).sum();
@@ -152,7 +153,7 @@ impl Stream {
         }
         if let Some(last) = self.nodes.back_mut()
             && (last.packed_bytes() + bytes >= STREAM_NODE_BYTES_MAX
-                || last.entries() >= STREAM_NODE_ENTRIES_MAX)
+                || last.entries() >= node_entries)
         {
             last.close();
             self.nodes.push_back(Node::new(id, pairs.clone().step_by(2)));

@@ -1,5 +1,7 @@
 //! When a collection leaves its packed form: Redis 7.4's defaults, in one place, because OBJECT ENCODING shows them.
 
+use crate::limits::STREAM_NODE_ENTRIES_MAX;
+
 /// The limits of the packed forms. Tests shrink them so that conversions happen early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
@@ -21,6 +23,8 @@ pub struct Thresholds {
     pub sorted_set_entries: usize,
     /// `zset-max-listpack-value`: bytes of one member.
     pub sorted_set_value_bytes: usize,
+    /// `stream-node-max-entries`: entries of one node; it is as much as an approximate trim leaves.
+    pub stream_node_entries: usize,
 }
 
 /// Bytes of `list-max-listpack-size` -1 to -5.
@@ -58,4 +62,5 @@ pub const REDIS: Thresholds = Thresholds {
     hash_value_bytes: 64,
     sorted_set_entries: 128,
     sorted_set_value_bytes: 64,
+    stream_node_entries: STREAM_NODE_ENTRIES_MAX,
 };

@@ -13,6 +13,7 @@ use super::commands::{Command, Flags};
 use super::instance::Instance;
 use super::session::State;
 use super::{Reply, meter};
+use crate::limits::TRACKING_CHANGES_MAX;
 
 /// The channel by which clients that speak RESP2 are told through another connection.
 const CHANNEL: &[u8] = b"__redis__:invalidate";
@@ -49,11 +50,23 @@ pub struct Tracker {
     pub broken: bool,
 }
 
+impl Tracker {
+    /// The prefixes that it has, the empty one if it has none.
+    fn prefixes(&self) -> impl Iterator<Item = &[u8]> {
+        let all = self.prefixes.is_empty().then_some(&b""[..]);
+        self.prefixes.iter().map(Vec::as_slice).chain(all)
+    }
+}
+
 /// All clients that track, by their numbers, and what they have read.
 #[derive(Default)]
 pub struct Tracking {
     trackers: BTreeMap<u64, Tracker>,
     readers: BTreeMap<Vec<u8>, BTreeSet<u64>>,
+    /// Keys that have changed since broadcasts were told last, by prefix, with who changed them last (0: nobody).
+    changed: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, u64>>,
+    /// How many those are.
+    changed_count: usize,
 }
 
 impl Tracking {
@@ -65,6 +78,12 @@ impl Tracking {
     /// How many clients track.
     pub fn len(&self) -> usize {
         self.trackers.len()
+    }
+
+    /// Whether broadcasts have something to be told.
+    #[inline]
+    pub fn has_changes(&self) -> bool {
+        self.changed_count > 0
     }
 
     /// How many keys are noted.
@@ -88,6 +107,11 @@ impl Tracking {
         self.trackers.get_mut(&client)
     }
 
+    /// The same, to look at.
+    pub fn tracker(&self, client: u64) -> Option<&Tracker> {
+        self.trackers.get(&client)
+    }
+
     /// A client tracks from now on, or in another way.
     pub fn start(&mut self, client: u64, tracker: Tracker) {
         self.trackers.insert(client, tracker);
@@ -98,6 +122,8 @@ impl Tracking {
         self.trackers.remove(&client);
         if self.trackers.is_empty() {
             self.readers.clear();
+            self.changed.clear();
+            self.changed_count = 0;
         }
     }
 }
@@ -116,7 +142,12 @@ pub(super) fn after_command(call: &mut Call<'_>, row: &Command) {
     if !in_transaction && !matches!(row.name, "caching" | "multi") {
         tracker.caching = false;
     }
-    if !notes || !row.flags.has(Flags::READONLY) {
+    // A script is noted with the keys that it was given, when it has read any.
+    let reads = match row.group {
+        "scripting" => call.instance.scripting.read,
+        _ => row.flags.has(Flags::READONLY),
+    };
+    if !notes || !reads {
         return;
     }
     for index in keys(row, call.args).unwrap_or_default() {
@@ -138,26 +169,48 @@ impl Instance {
             return;
         }
         self.invalidate_readers(key, by);
-        let told: Vec<u64> = self
-            .tracking
-            .trackers
-            .iter()
-            .filter(|(id, tracker)| {
-                let fits = || tracker.prefixes.iter().any(|prefix| key.starts_with(prefix));
-                tracker.mode == Mode::Broadcast
-                    && !(tracker.no_loop && **id == by)
-                    && (tracker.prefixes.is_empty() || fits())
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        told.into_iter().for_each(|id| self.tell(id, Some(key)));
+        let Tracking { trackers, changed, changed_count, .. } = &mut self.tracking;
+        for tracker in trackers.values().filter(|tracker| tracker.mode == Mode::Broadcast) {
+            for prefix in tracker.prefixes().filter(|prefix| key.starts_with(prefix)) {
+                let keys = match changed.get_mut(prefix) {
+                    Some(keys) => keys,
+                    None => changed.entry(prefix.to_vec()).or_default(),
+                };
+                *changed_count += usize::from(keys.insert(key.to_vec(), by).is_none());
+            }
+        }
+        if self.tracking.changed_count >= TRACKING_CHANGES_MAX {
+            self.broadcast();
+        }
+    }
+
+    /// Tells broadcasts what has changed: one message for all keys of a prefix.
+    pub(super) fn broadcast(&mut self) {
+        self.tracking.changed_count = 0;
+        for (prefix, keys) in std::mem::take(&mut self.tracking.changed) {
+            let trackers = self.tracking.trackers.iter();
+            let listens = |tracker: &Tracker| {
+                tracker.mode == Mode::Broadcast && tracker.prefixes().any(|one| one == prefix)
+            };
+            let told: Vec<(u64, bool)> = trackers
+                .filter(|(_, tracker)| listens(tracker))
+                .map(|(id, tracker)| (*id, tracker.no_loop))
+                .collect();
+            for (id, no_loop) in told {
+                let others = keys.iter().filter(|(_, by)| !(no_loop && **by == id));
+                let others: Vec<&[u8]> = others.map(|(key, _)| key.as_slice()).collect();
+                if !others.is_empty() {
+                    self.tell(id, Some(&others));
+                }
+            }
+        }
     }
 
     fn invalidate_readers(&mut self, key: &[u8], by: u64) {
         for id in self.tracking.readers.remove(key).unwrap_or_default() {
             let Some(tracker) = self.tracking.trackers.get(&id) else { continue };
             if tracker.mode != Mode::Broadcast && !(tracker.no_loop && id == by) {
-                self.tell(id, Some(key));
+                self.tell(id, Some(&[key]));
             }
         }
     }
@@ -165,12 +218,14 @@ impl Instance {
     /// All keys may have changed.
     pub(super) fn invalidate_all(&mut self) {
         self.tracking.readers.clear();
+        self.tracking.changed.clear();
+        self.tracking.changed_count = 0;
         let all: Vec<u64> = self.tracking.trackers.keys().copied().collect();
         all.into_iter().for_each(|id| self.tell(id, None));
     }
 
-    /// Tells a client, or the one in its place, of a key (none: of all).
-    fn tell(&mut self, id: u64, key: Option<&[u8]>) {
+    /// Tells a client, or the one in its place, of keys (none: of all).
+    fn tell(&mut self, id: u64, keys: Option<&[&[u8]]>) {
         let Some(tracker) = self.tracking.trackers.get_mut(&id) else { return };
         let mut target = Some(tracker.row);
         if let Some(redirect) = tracker.redirect {
@@ -197,10 +252,10 @@ impl Instance {
             } else {
                 return;
             }
-            match key {
-                Some(key) => {
-                    reply.array(1);
-                    reply.bulk(key);
+            match keys {
+                Some(keys) => {
+                    reply.array(keys.len());
+                    keys.iter().for_each(|key| reply.bulk(key));
                 }
                 None => reply.null_array(),
             }

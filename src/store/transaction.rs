@@ -136,6 +136,13 @@ impl Watches {
             keys.retain(|key| exists(keyspace, database, key, now_ms));
             keys.truncate(1);
         }
+        if row.name == "smove" && keys.len() == 2 {
+            let hash = keyspace.hash(&keys[1]);
+            let target = keyspace.database(database).set(&keys[1], hash, now_ms);
+            if matches!(target, Ok(Some(set)) if set.contains(args.at(3))) {
+                keys.truncate(1);
+            }
+        }
         // The other database is an argument; all that hold the name are close enough.
         let everywhere = matches!(row.name, "move" | "copy");
         let databases = if everywhere { 0..DATABASES as u8 } else { database..database + 1 };

@@ -219,7 +219,9 @@ impl StoreVm {
         if status == lua::LUA_OK && stack.top() >= 1 && stack.boolean(1) {
             stack.set_top(2);
             // A reply is in the protocol of its reader, booleans in that of the script.
-            reply::write(stack, &self.names, reply, resp3, 0);
+            let mut errors = reply::Errors::new();
+            reply::write(stack, (&self.names, &mut errors), reply, resp3, 0);
+            errors.iter().for_each(|line| world.instance.statistics.count_error(line));
             stack.set_top(0);
             return Step::Done;
         }

@@ -11,6 +11,11 @@ use crate::store::Reply;
 
 /// Levels of tables in a reply; Redis ends where Lua's stack does.
 const DEPTH_MAX: usize = 1000;
+/// Errors in one reply that are counted.
+const ERRORS_MAX: usize = 64;
+
+/// Errors that a script answers with of its own accord, for the statistics.
+pub(super) type Errors = Vec<Vec<u8>>;
 
 /// How replies look to who called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub(super) struct Names {
     verbatim_string: c_int,
     string: c_int,
     format: c_int,
+    /// Set in errors that were counted when a command failed.
+    counted: c_int,
 }
 
 impl Names {
@@ -54,18 +61,25 @@ impl Names {
             verbatim_string: name("verbatim_string"),
             string: name("string"),
             format: name("format"),
+            counted: name("ignore_error_stats_update"),
         }
     }
 }
 
 /// Writes the value on top and takes it off.
-pub(super) fn write(stack: Stack, names: &Names, reply: &mut Reply<'_>, resp3: bool, depth: usize) {
+pub(super) fn write(
+    stack: Stack,
+    (names, errors): (&Names, &mut Errors),
+    reply: &mut Reply<'_>,
+    resp3: bool,
+    depth: usize,
+) {
     match stack.kind(-1) {
         Kind::String => reply.bulk(stack.text(-1)),
         Kind::Number => reply.integer(truncated(stack.number(-1))),
         Kind::Boolean if resp3 => reply.boolean(stack.boolean(-1)),
         Kind::Boolean if stack.boolean(-1) => reply.integer(1),
-        Kind::Table => write_table(stack, names, reply, resp3, depth),
+        Kind::Table => write_table(stack, (names, errors), reply, resp3, depth),
         _ => reply.null(),
     }
     stack.pop(1);
@@ -87,29 +101,40 @@ fn field(stack: Stack, table: c_int, name: c_int) -> Kind {
     stack.kind(-1)
 }
 
-fn write_table(stack: Stack, names: &Names, reply: &mut Reply<'_>, resp3: bool, depth: usize) {
+fn write_table(
+    stack: Stack,
+    (names, errors): (&Names, &mut Errors),
+    reply: &mut Reply<'_>,
+    resp3: bool,
+    depth: usize,
+) {
     if depth >= DEPTH_MAX || !stack.reserve(6) {
         return reply.error(b"ERR reached lua stack limit");
     }
     let base = stack.top();
     if field(stack, base, names.err) == Kind::String {
-        reply.error(stack.text(-1));
+        let text = stack.text(-1);
+        reply.error(text);
+        let counted = field(stack, base, names.counted);
+        if counted != Kind::Boolean && errors.len() < ERRORS_MAX {
+            errors.push(text.to_vec());
+        }
     } else if field(stack, base, names.ok) == Kind::String {
         let text = stack.text(-1);
         reply.status(text);
     } else if field(stack, base, names.double) == Kind::Number {
         reply.double(stack.number(-1));
     } else if field(stack, base, names.map) == Kind::Table {
-        write_pairs(stack, names, reply, resp3, depth, true);
+        write_pairs(stack, (names, errors), reply, resp3, depth, true);
     } else if field(stack, base, names.set) == Kind::Table {
-        write_pairs(stack, names, reply, resp3, depth, false);
+        write_pairs(stack, (names, errors), reply, resp3, depth, false);
     } else if field(stack, base, names.big_number) == Kind::String {
         reply.big_number(stack.text(-1));
     } else if field(stack, base, names.verbatim_string) == Kind::Table {
         write_verbatim(stack, names, reply);
     } else {
         stack.set_top(base);
-        write_array(stack, names, reply, resp3, depth);
+        write_array(stack, (names, errors), reply, resp3, depth);
     }
     stack.set_top(base);
 }
@@ -117,7 +142,7 @@ fn write_table(stack: Stack, names: &Names, reply: &mut Reply<'_>, resp3: bool, 
 /// The pairs (or the keys) of the table on top.
 fn write_pairs(
     stack: Stack,
-    names: &Names,
+    (names, errors): (&Names, &mut Errors),
     reply: &mut Reply<'_>,
     resp3: bool,
     depth: usize,
@@ -138,9 +163,9 @@ fn write_pairs(
     stack.push_nil();
     while stack.next(table) {
         stack.push_value(-2);
-        write(stack, names, reply, resp3, depth + 1);
+        write(stack, (names, errors), reply, resp3, depth + 1);
         if values {
-            write(stack, names, reply, resp3, depth + 1);
+            write(stack, (names, errors), reply, resp3, depth + 1);
         } else {
             stack.pop(1);
         }
@@ -161,7 +186,13 @@ fn write_verbatim(stack: Stack, names: &Names, reply: &mut Reply<'_>) {
     }
 }
 
-fn write_array(stack: Stack, names: &Names, reply: &mut Reply<'_>, resp3: bool, depth: usize) {
+fn write_array(
+    stack: Stack,
+    (names, errors): (&Names, &mut Errors),
+    reply: &mut Reply<'_>,
+    resp3: bool,
+    depth: usize,
+) {
     let table = stack.top();
     let mut count = 0;
     loop {
@@ -176,7 +207,7 @@ fn write_array(stack: Stack, names: &Names, reply: &mut Reply<'_>, resp3: bool, 
     reply.array(count as usize);
     for item in 1..=count {
         stack.raw_get_index(table, item);
-        write(stack, names, reply, resp3, depth + 1);
+        write(stack, (names, errors), reply, resp3, depth + 1);
     }
 }
 
@@ -205,6 +236,15 @@ pub(super) fn push(stack: Stack, reply: &[u8], style: Style) -> usize {
         }
         Some(b'%') if style == Style::Plain => {
             return push_pairs(stack, reply, rest, count(), style);
+        }
+        // What a reply says about itself, name by name, and then the reply.
+        Some(b'|') => {
+            let mut at = rest;
+            for _ in 0..2 * count() {
+                at += push(stack, &reply[at..], style);
+                stack.pop(1);
+            }
+            return at + push(stack, &reply[at..], style);
         }
         Some(b'+') => push_field(stack, b"ok", line),
         Some(b'-') => push_field(stack, b"err", line),

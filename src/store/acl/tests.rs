@@ -214,3 +214,25 @@ fn refusals_are_logged_and_grouped() {
     assert!(log.contains("count :2 $6 reason $3 key"), "{log}");
     client.check(&[("ACL LOG RESET", "+OK"), ("ACL LOG", "*0")]);
 }
+
+/// "Tracks keys" and "may not do everything" were once the same bit: CLIENT TRACKING OFF set a restricted user free, and
+/// the first change of rules ended a client's tracking.
+#[test]
+fn tracking_neither_frees_a_user_nor_ends_with_a_change_of_rules() {
+    let mut world = World::new(&["ACL SETUSER u on >pw ~a +client +get +auth +set"]);
+    let mut session = world.0.store.instance.clients.add(clients::Client::default());
+    world.0.store.instance.acl.begin(&mut session);
+    let admin = std::mem::replace(&mut world.0.session, session);
+    for line in ["AUTH u pw", "CLIENT TRACKING ON", "CLIENT TRACKING OFF"] {
+        assert_eq!(world.0.run(line), "+OK", "{line}");
+    }
+    assert!(world.0.run("SET b 1").starts_with("-NOPERM"));
+    assert_eq!(world.0.run("CLIENT TRACKING ON"), "+OK");
+    let tracker = std::mem::replace(&mut world.0.session, admin);
+    assert_eq!(world.0.run("ACL SETUSER u allkeys"), "+OK");
+    let admin = std::mem::replace(&mut world.0.session, tracker);
+    world.0.run("GET a");
+    assert!(world.0.session.state.has(crate::store::session::State::TRACKING));
+    let mut tracker = std::mem::replace(&mut world.0.session, admin);
+    world.0.store.instance.clients.remove(&mut tracker);
+}

@@ -94,11 +94,13 @@ fn run(call: &mut Call<'_>, steps: &[(Field, Step)]) -> CommandResult {
         return Ok(());
     };
     string_edit::check_length(end)?;
-    if database.string_mut(key, *hash, *now_ms)?.is_none() {
+    let len = database.string(key, *hash, *now_ms)?.map(|text| text.len());
+    if len.is_none() {
         database.set_string(key, *hash, b"", Expiry::Clear);
     }
     let Some(mut entry) = database.string_mut(key, *hash, *now_ms)? else { return Ok(()) };
     let bytes = entry.grow(end);
+    // SET changes nothing where the number is there already.
     let mut changes = 0;
     reply.array(steps.len());
     for (field, step) in steps {
@@ -118,10 +120,11 @@ fn run(call: &mut Call<'_>, steps: &[(Field, Step)]) -> CommandResult {
             continue;
         };
         field.write(bytes, after as u64);
-        changes += 1;
+        let same = matches!(step, Step::Set(..)) && before == field.value(field.read(bytes));
+        changes += u64::from(!same);
         reply.integer(if matches!(step, Step::Set(..)) { before } else { after });
     }
-    keyspace.dirty += changes;
+    keyspace.dirty += changes.max(u64::from(len.is_none_or(|len| len < end)));
     Ok(())
 }
 

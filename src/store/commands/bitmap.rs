@@ -50,7 +50,8 @@ fn setbit(call: &mut Call<'_>) -> CommandResult {
     };
     string_edit::check_length(byte + 1)?;
     let database = keyspace.database(session.database);
-    if database.string_mut(args.at(1), *hash, *now_ms)?.is_none() {
+    let len = database.string(args.at(1), *hash, *now_ms)?.map(|text| text.len());
+    if len.is_none() {
         database.set_string(args.at(1), *hash, b"", Expiry::Clear);
     }
     let mut before = false;
@@ -59,7 +60,8 @@ fn setbit(call: &mut Call<'_>) -> CommandResult {
         before = *byte & mask != 0;
         *byte = if on { *byte | mask } else { *byte & !mask };
     }
-    keyspace.dirty += 1;
+    let grew = len.is_none_or(|len| len <= byte);
+    keyspace.dirty += u64::from(grew || before != on);
     reply.integer(i64::from(before));
     Ok(())
 }

@@ -205,7 +205,7 @@ fn reply(call: &mut Call<'_>) -> CommandResult {
     let state = &mut call.session.state;
     match call.args.at(2) {
         word if word.eq_ignore_ascii_case(b"on") => {
-            state.set(State::REPLY_OFF, false);
+            state.set(State::REPLY_OFF.and(State::SKIP_NEXT).and(State::SKIPPING), false);
             call.reply.ok();
         }
         word if word.eq_ignore_ascii_case(b"off") => state.set(State::REPLY_OFF, true),
@@ -219,7 +219,10 @@ fn reply(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn info(call: &mut Call<'_>) -> CommandResult {
-    let line = line_of(call.instance, call.session, call.now_ms);
+    let client = call.instance.clients.of(call.session).cloned().unwrap_or_default();
+    let client = Client { id: call.session.id, session: Some(call.session.clone()), ..client };
+    let command = Sent::of(call);
+    let line = describe(&client, redirection(call.instance, client.id), &command, call.now_ms);
     call.reply.verbatim("txt", line.as_bytes());
     Ok(())
 }
@@ -233,7 +236,8 @@ pub(in crate::store) fn line_of(instance: &Instance, session: &Session, now_ms: 
         session: Some(session.clone()),
         ..Client::default()
     };
-    describe(instance.clients.of(session).unwrap_or(&alone), now_ms)
+    let client = instance.clients.of(session).unwrap_or(&alone);
+    describe(client, redirection(instance, client.id), &Sent::default(), now_ms)
 }
 
 fn list(call: &mut Call<'_>) -> CommandResult {
@@ -255,9 +259,13 @@ fn list(call: &mut Call<'_>) -> CommandResult {
         kind.is_none_or(|kind| kind == ClientType::of(client))
             && ids.as_ref().is_none_or(|ids| ids.contains(&client.id))
     };
-    let clients = call.instance.clients.sorted();
-    let text: String =
-        clients.into_iter().filter(listed).map(|client| describe(client, call.now_ms)).collect();
+    call.instance.clients.update(call.session);
+    let sent = Sent::of(call);
+    let mut text = String::new();
+    for client in call.instance.clients.sorted().into_iter().filter(listed) {
+        let sent = if client.id == call.session.id { sent } else { Sent::default() };
+        text += &describe(client, redirection(call.instance, client.id), &sent, call.now_ms);
+    }
     call.reply.verbatim("txt", text.as_bytes());
     Ok(())
 }
@@ -287,8 +295,34 @@ impl ClientType {
     }
 }
 
-/// One line of CLIENT LIST, in Redis 7.4's order of fields. What a store doesn't know of a connection (buffers) is 0.
-fn describe(client: &Client, now_ms: u64) -> String {
+/// Bytes of a client's command that runs.
+#[derive(Clone, Copy, Default)]
+struct Sent {
+    /// As it came.
+    input: usize,
+    /// Its words.
+    words: usize,
+}
+
+impl Sent {
+    fn of(call: &Call<'_>) -> Sent {
+        let digits = |number: usize| number.checked_ilog10().unwrap_or_default() as usize + 1;
+        let words = call.args.iter().map(<[u8]>::len).sum();
+        let framed = |word: &[u8]| digits(word.len()) + word.len() + b"$\r\n\r\n".len();
+        let heading = digits(call.args.len()) + b"*\r\n".len();
+        Sent { input: heading + call.args.iter().map(framed).sum::<usize>(), words }
+    }
+}
+
+/// Whom tracking's messages of a client go to; -1: it doesn't track.
+fn redirection(instance: &Instance, id: u64) -> i64 {
+    let tracker = instance.tracking.tracker(id);
+    tracker.map_or(-1, |tracker| tracker.redirect.unwrap_or_default() as i64)
+}
+
+/// One line of CLIENT LIST, in Redis 7.4's order of fields. What a store doesn't know of a connection (its buffers, which
+/// are the workers') is 0.
+fn describe(client: &Client, redirection: i64, sent: &Sent, now_ms: u64) -> String {
     let fresh = Session::new(client.id);
     let session = client.session.as_ref().unwrap_or(&fresh);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -302,16 +336,24 @@ fn describe(client: &Client, now_ms: u64) -> String {
     if session.wait.is_some() {
         flags.push('b');
     }
+    if session.transaction.is_some() {
+        flags.push('x');
+    }
     if session.state.has(State::NO_EVICT) {
         flags.push('e');
     }
     if session.state.has(State::NO_TOUCH) {
         flags.push('T');
     }
+    let transaction = session.transaction.as_deref();
+    let multi = transaction.map_or(-1, |transaction| transaction.queued.len() as i64);
+    let multi_bytes = transaction.map_or(0, |transaction| transaction.bytes);
+    let own_bytes = size_of::<Client>() + 2 * size_of::<Session>() + session.name.len();
+    let total = own_bytes + sent.input + sent.words + multi_bytes;
     format!(
-        "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi=-1 watch=0 qbuf=0 \
-         qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd={} user={} \
-         redir=-1 resp={} lib-name={} lib-ver={}\n",
+        "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={multi} watch={} \
+         qbuf={} qbuf-free=0 argv-mem={} multi-mem={multi_bytes} rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem={total} events=r \
+         cmd={} user={} redir={redirection} resp={} lib-name={} lib-ver={}\n",
         client.id,
         client.address,
         client.local_address,
@@ -323,6 +365,9 @@ fn describe(client: &Client, now_ms: u64) -> String {
         session.subscriptions[0],
         session.subscriptions[1],
         session.subscriptions[2],
+        session.watched.len(),
+        sent.input,
+        sent.words,
         client.command.map_or_else(|| "NULL".to_owned(), |id| table().full_name(id)),
         text(session.user_name()),
         if session.resp3 { 3 } else { 2 },
@@ -486,6 +531,9 @@ mod tests {
             ("CLIENT REPLY ON", "+OK"),
             ("CLIENT REPLY SKIP", ""),
             ("PING", ""),
+            ("PING", "+PONG"),
+            ("CLIENT REPLY SKIP", ""),
+            ("CLIENT REPLY ON", "+OK"),
             ("PING", "+PONG"),
         ]);
     }

@@ -17,6 +17,10 @@ pub const COMMANDS: &[Command] = &[
             row("keyslot", 3, "Returns a key's slot", "3.0.0", disabled),
             row("myid", 2, "Returns the node's name", "3.0.0", disabled),
             row("nodes", 2, "Returns the cluster's nodes", "3.0.0", disabled),
+            Command {
+                flags: FLAGS.and(Flags::ADMIN).and(Flags::NOSCRIPT),
+                ..row("reset", -2, "Makes a node new", "3.0.0", disabled)
+            },
             row("shards", 2, "Returns the slots by shard", "7.0.0", disabled),
             row("slots", 2, "Returns the slots by node", "3.0.0", disabled),
         ],

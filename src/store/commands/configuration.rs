@@ -3,6 +3,7 @@
 use super::{Call, Command, CommandResult, Flags, Keys, help};
 use crate::store::config::{Known, Refusal};
 use crate::store::execute::until_nul;
+use crate::store::instance::Attention;
 use crate::store::{CommandError, glob};
 
 const FLAGS: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::LOADING).and(Flags::STALE);
@@ -51,7 +52,12 @@ fn usage(call: &mut Call<'_>) -> CommandResult {
 fn get(call: &mut Call<'_>) -> CommandResult {
     let patterns: Vec<Vec<u8>> = call.args.from(2).iter().map(<[u8]>::to_ascii_lowercase).collect();
     let wanted = |known: &Known| {
-        patterns.iter().any(|pattern| glob::matches(pattern, known.name().as_bytes()))
+        let name = known.name().as_bytes();
+        let found = |pattern: &[u8]| match known.is_hidden() {
+            true => pattern == name,
+            false => glob::matches(pattern, name),
+        };
+        patterns.iter().any(|pattern| found(pattern))
     };
     let found: Vec<Known> = Known::all().filter(wanted).collect();
     call.reply.map(found.len());
@@ -93,6 +99,8 @@ fn set(call: &mut Call<'_>) -> CommandResult {
         call.instance.acl.set_password(config.password.as_deref());
     }
     call.instance.config = config;
+    let too_few = call.instance.config.replicas_min > 0;
+    call.instance.attention.set(Attention::NO_REPLICAS, too_few);
     call.instance.apply_config(call.keyspace);
     call.reply.ok();
     Ok(())
@@ -101,6 +109,7 @@ fn set(call: &mut Call<'_>) -> CommandResult {
 fn resetstat(call: &mut Call<'_>) -> CommandResult {
     let lookups = call.keyspace.statistics();
     call.instance.statistics.reset(lookups, call.now_ms);
+    call.instance.observed.histograms.clear();
     call.reply.ok();
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! DEBUG, as far as Redis's own tests use it. From this machine only, unless the cache's mode is `admin`.
 
-use super::{Call, Command, CommandResult, Flags, Keys, help, object};
+use super::{Call, Command, CommandResult, Flags, Keys, debug_reload, help, object};
 use crate::proto::resp::strict_integer;
 use crate::store::entry::Entry;
 use crate::store::number::parse_double;
@@ -40,15 +40,13 @@ fn debug(call: &mut Call<'_>) -> CommandResult {
             call.instance.expires_actively = call.args.at(2) != b"0";
             ok(call)
         }
+        (b"set-disable-deny-scripts", 3) => {
+            call.instance.scripting.denies_nothing = call.args.at(2) != b"0";
+            ok(call)
+        }
         (b"jmap", _) => ok(call),
         (b"quicklist-packed-threshold" | b"listpack-entry-limit" | b"dict-resizing", 3)
-        | (
-            b"set-disable-deny-scripts"
-            | b"replybuffer"
-            | b"pause-cron"
-            | b"client-enforce-reply-list",
-            _,
-        ) => ok(call),
+        | (b"replybuffer" | b"pause-cron" | b"client-enforce-reply-list", _) => ok(call),
         (b"change-repl-id", 2) => ok(call),
         (b"listpack" | b"ziplist", 3) => structure(call),
         (b"stringmatch-len", 4) => stringmatch(call),
@@ -59,8 +57,9 @@ fn debug(call: &mut Call<'_>) -> CommandResult {
         (b"htstats-key", 3..) => structure(call),
         (b"error", 3) => Err(CommandError::Owned(call.args.at(2).to_vec())),
         (b"log", 3) => ok(call),
-        (b"reload" | b"loadaof", _) => Err(CommandError::Text(
-            "ERR DEBUG RELOAD needs persistence, which isn't in this version yet",
+        (b"reload", _) => debug_reload::reload(call),
+        (b"loadaof", _) => Err(CommandError::Text(
+            "ERR DEBUG LOADAOF needs an append-only file, which isn't in this version yet",
         )),
         (b"help", 2) => usage(call),
         _ => {
@@ -96,8 +95,16 @@ fn usage(call: &mut Call<'_>) -> CommandResult {
         ("OBJECT <key>", "Show low level info about <key> and its value."),
         ("PROTOCOL <type>", "Reply with a test value of the specified type."),
         (
+            "RELOAD [MERGE] [NOFLUSH]",
+            "Turn all keys into the bytes of a snapshot and make them anew from those.",
+        ),
+        (
             "SET-ACTIVE-EXPIRE <0|1>",
             "Setting it to 0 disables expiring keys in background when they are not accessed.",
+        ),
+        (
+            "SET-DISABLE-DENY-SCRIPTS <0|1>",
+            "Setting it to 1 lets scripts call what they otherwise may not.",
         ),
         ("SLEEP <seconds>", "Stop the server for <seconds>. Decimals allowed."),
         (
@@ -127,7 +134,8 @@ fn at_key<T>(
     let hash = call.keyspace.hash(key);
     let database = call.keyspace.database(call.session.database);
     let access = database.access.clone();
-    let entry = database.peek(key, hash, call.now_ms).ok_or(CommandError::NoSuchKey)?;
+    // One that has expired is there as long as nobody has removed it.
+    let entry = database.table().find(key, hash).ok_or(CommandError::NoSuchKey)?;
     Ok(look(entry, access.idle_seconds(entry.clock())))
 }
 
@@ -198,6 +206,25 @@ fn protocol(call: &mut Call<'_>) -> CommandResult {
                 reply.integer(number);
                 reply.boolean(number == 1);
             }
+        }
+        b"attrib" => {
+            if reply.is_resp3() {
+                reply.raw(b"|1\r\n");
+                reply.bulk(b"key-popularity");
+                reply.array(2);
+                reply.bulk(b"key:123");
+                reply.integer(90);
+            }
+            reply.bulk(b"Some real reply following the attribute");
+        }
+        b"push" if !reply.is_resp3() => {
+            return Err(CommandError::Text("ERR RESP2 is not supported by this command"));
+        }
+        b"push" => {
+            reply.push(2);
+            reply.bulk(b"server-cpu-usage");
+            reply.integer(42);
+            reply.bulk(b"Some real reply following the push reply");
         }
         b"true" => reply.boolean(true),
         b"false" => reply.boolean(false),

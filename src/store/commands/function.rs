@@ -1,6 +1,6 @@
 //! FUNCTION: libraries of functions that FCALL calls.
 
-use super::scripting::{end_running, figures, is_flush_mode};
+use super::scripting::{end_running, is_flush_mode};
 use super::{Call, Command, CommandResult, Flags, Keys, help};
 use crate::store::scripting::functions::{Function, Policy};
 use crate::store::scripting::{Engine, RunKind, ScriptFlags, payload};
@@ -90,7 +90,17 @@ fn delete(call: &mut Call<'_>) -> CommandResult {
     Ok(())
 }
 
+fn wrong_count(name: &str) -> CommandError {
+    let text = format!(
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try FUNCTION HELP."
+    );
+    CommandError::Owned(text.into_bytes())
+}
+
 fn flush(call: &mut Call<'_>) -> CommandResult {
+    if call.args.len() > 3 {
+        return Err(wrong_count("flush"));
+    }
     if !is_flush_mode(call.args) {
         return Err(CommandError::Text("ERR FUNCTION FLUSH only supports SYNC|ASYNC option"));
     }
@@ -165,9 +175,7 @@ fn describe(reply: &mut Reply<'_>, function: &Function) {
 
 fn stats(call: &mut Call<'_>) -> CommandResult {
     let scripting = &call.instance.scripting;
-    let called: Vec<&Function> =
-        scripting.functions.iter().filter(|function| function.counter.calls > 0).collect();
-    call.reply.map(3);
+    call.reply.map(2);
     call.reply.bulk(b"running_script");
     match scripting.suspended.as_ref().map(|suspended| &suspended.run) {
         Some(run) => {
@@ -190,15 +198,6 @@ fn stats(call: &mut Call<'_>) -> CommandResult {
     call.reply.integer(scripting.functions.libraries().len() as i64);
     call.reply.bulk(b"functions_count");
     call.reply.integer(scripting.functions.iter().len() as i64);
-    // Not in Redis: what each function has cost.
-    call.reply.bulk(b"functions");
-    call.reply.array(called.len());
-    for function in called {
-        call.reply.map(5);
-        call.reply.bulk(b"name");
-        call.reply.bulk(&function.name);
-        figures(&mut call.reply, &function.counter);
-    }
     Ok(())
 }
 
@@ -210,6 +209,9 @@ fn dump(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn restore(call: &mut Call<'_>) -> CommandResult {
+    if call.args.len() > 4 {
+        return Err(wrong_count("restore"));
+    }
     let policy = match call.args.get(3).map(<[u8]>::to_ascii_lowercase).as_deref() {
         None | Some(b"append") => Policy::Append,
         Some(b"flush") => Policy::Flush,
@@ -220,11 +222,6 @@ fn restore(call: &mut Call<'_>) -> CommandResult {
             return Err(CommandError::Text(text));
         }
     };
-    if call.args.len() > 4 {
-        let text =
-            "ERR Unknown subcommand or wrong number of arguments for 'restore'. Try FUNCTION HELP.";
-        return Err(CommandError::Text(text));
-    }
     let texts = payload::read(call.args.at(2)).map_err(CommandError::Text)?;
     with_engine(call, |call, engine| {
         call.instance.scripting.functions.restore(engine, &texts, policy)

@@ -86,6 +86,11 @@ fn shown() -> impl Iterator<Item = CommandId> {
     table().top_level().filter(|id| !table().row(*id).flags.has(Flags::HIDDEN))
 }
 
+/// Those and their subcommands.
+fn named() -> impl Iterator<Item = CommandId> {
+    table().ids().filter(|id| !table().row(*id).flags.has(Flags::HIDDEN))
+}
+
 fn all(call: &mut Call<'_>) -> CommandResult {
     let ids: Vec<CommandId> = shown().collect();
     let own = &call.instance.scripting.commands;
@@ -150,7 +155,7 @@ fn list(call: &mut Call<'_>) -> CommandResult {
     };
     let own = call.instance.scripting.commands.iter().map(Described::own);
     let found: Vec<Described<'_>> =
-        shown().map(Described::row).chain(own).filter(|command| filter(command)).collect();
+        named().map(Described::row).chain(own).filter(|command| filter(command)).collect();
     call.reply.array(found.len());
     found.iter().for_each(|command| call.reply.bulk(command.name.as_bytes()));
     Ok(())
@@ -189,7 +194,9 @@ fn keys_asked_for(args: Args<'_>) -> Result<Vec<(usize, KeyUse)>, CommandError> 
     if !row.takes(args.len()) {
         return Err(CommandError::Text("ERR Invalid number of arguments specified for command"));
     }
-    let keys = key_uses(row, args).filter(|keys| !keys.is_empty());
+    const MAYBE_NONE: [&str; 6] = ["eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro"];
+    let keys = key_uses(row, args);
+    let keys = keys.filter(|keys| !keys.is_empty() || MAYBE_NONE.contains(&row.name));
     keys.ok_or(CommandError::Text("ERR Invalid arguments specified for command"))
 }
 

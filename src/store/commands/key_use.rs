@@ -2,6 +2,7 @@
 //!
 //! Most follow from the row (its key positions, and whether it reads or writes); this file lists those that don't.
 
+use super::collection::is;
 use super::introspection::{counted_keys, is_movable, keys};
 use super::{Command, Flags};
 use crate::store::Args;
@@ -74,8 +75,8 @@ pub fn key_uses(row: &Command, args: Args<'_>) -> Option<Vec<(usize, KeyUse)>> {
             [(1, REPLACE)].into_iter().chain(each(counted(2)?, READ)).collect()
         }
         "sort" | "sort_ro" | "georadius" | "georadiusbymember" => {
-            let mut stored = ["store", "storedist"].iter().filter_map(|word| find(word));
-            let stored = stored.rfind(|at| *at > 1 && at + 1 < args.len());
+            let names = |arg: &[u8]| is(arg, "store") || is(arg, "storedist");
+            let stored = (2..args.len() - 1).rfind(|at| names(args.at(*at)));
             let stored = stored.map(|at| (at + 1, REPLACE));
             [(1, READ)].into_iter().chain(stored).collect()
         }

@@ -7,6 +7,7 @@ use super::element_scan::Scan;
 use super::{Call, Command, CommandResult, Flags, Keys, collection, expire, object};
 use crate::limits::DATABASES;
 use crate::store::number::parse_integer;
+use crate::store::session::State;
 use crate::store::{Args, CommandError, Database, glob};
 
 const fn keys(
@@ -34,7 +35,7 @@ pub const COMMANDS: &[Command] = &[
     keys(("del", -2), REMOVE, Keys::ALL, ("1.0.0", "Deletes keys"), del),
     keys(("unlink", -2), REMOVE_FAST, Keys::ALL, ("4.0.0", "Deletes keys; large values are always freed aside"), del),
     keys(("exists", -2), READ_FAST, Keys::ALL, ("1.0.0", "Counts which of the keys are there"), exists),
-    keys(("touch", -2), READ_FAST, Keys::ALL, ("3.2.1", "Notes an access to keys and counts which are there"), exists),
+    keys(("touch", -2), READ_FAST, Keys::ALL, ("3.2.1", "Notes an access to keys and counts which are there"), touch),
     keys(("type", 2), READ_FAST, Keys::ONE, ("1.0.0", "Returns the type of a key's value"), type_of),
     keys(("rename", 3), WRITE, Keys::TWO, ("1.0.0", "Renames a key, overwriting the new name"), rename),
     keys(("renamenx", 3), WRITE_FAST, Keys::TWO, ("1.0.0", "Renames a key if the new name is free"), renamenx),
@@ -67,6 +68,17 @@ fn del(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn exists(call: &mut Call<'_>) -> CommandResult {
+    // Asking whether a key is there isn't using it.
+    let (database, frozen) = (call.session.database, call.session.state.has(State::NO_TOUCH));
+    call.keyspace.database(database).access.freeze(true);
+    let found =
+        count(call, |database, key, hash, now_ms| database.find(key, hash, now_ms).is_some());
+    call.keyspace.database(database).access.freeze(frozen);
+    call.reply.integer(found as i64);
+    Ok(())
+}
+
+fn touch(call: &mut Call<'_>) -> CommandResult {
     let found =
         count(call, |database, key, hash, now_ms| database.find(key, hash, now_ms).is_some());
     call.reply.integer(found as i64);

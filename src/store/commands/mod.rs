@@ -13,6 +13,7 @@ mod collection;
 mod configuration;
 pub mod connection;
 mod debug;
+mod debug_reload;
 mod dump;
 mod element_scan;
 mod expire;

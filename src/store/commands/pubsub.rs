@@ -348,6 +348,18 @@ mod tests {
         ]);
     }
 
+    /// CLIENT REPLY OFF silences replies, and what is said of channels isn't one.
+    #[test]
+    fn messages_come_although_replies_are_off() {
+        let mut crowd = Crowd::new(2);
+        crowd.check(&[
+            ("a client reply off", "", ""),
+            ("a subscribe x", "*3 $9 subscribe $1 x :1", ""),
+            ("a subscribe", "", ""),
+            ("b publish x m", ":1", "a: *3 $7 message $1 x $1 m"),
+        ]);
+    }
+
     #[test]
     fn who_goes_away_hears_nothing() {
         let mut crowd = Crowd::new(2);

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use super::{Call, Command, CommandResult, Flags, Keys, help};
 use crate::limits::{SCRIPT_BUDGET_MS, SCRIPT_SLICE_MS};
+use crate::store::execute::NO_REPLICAS;
+use crate::store::instance::Attention;
 use crate::store::scripting::commands::{READING, WRITING};
 use crate::store::scripting::scripts::{hex, sha1};
 use crate::store::scripting::{
@@ -228,10 +230,14 @@ fn check_flags(read_only: bool, flags: ScriptFlags) -> Result<bool, CommandError
     Ok(read_only || flags.has(ScriptFlags::NO_WRITES))
 }
 
-/// Whether a run finds no memory and may therefore not begin to write what needs some. One with a first line that says
+/// Refuses a run that may write while replicas are missing. Whether one finds no memory and may therefore not begin to write what needs some. One with a first line that says
 /// what it does (`#!lua`) doesn't even start then, unless it says `allow-oom` or `no-writes`.
 fn check_memory(call: &Call<'_>, flags: ScriptFlags) -> Result<bool, CommandError> {
     let instance = &call.instance;
+    let writes = !flags.has(ScriptFlags::COMPATIBLE) && !flags.has(ScriptFlags::NO_WRITES);
+    if writes && instance.attention.any(Attention::NO_REPLICAS) {
+        return Err(NO_REPLICAS);
+    }
     let is_full = instance.config.maxmemory > 0 && instance.eviction.exhausted;
     if !is_full || flags.has(ScriptFlags::ALLOW_OOM) {
         return Ok(false);
@@ -275,6 +281,7 @@ pub(super) fn run(
         lacks_memory,
         wrote: false,
         killed: false,
+        failure: Vec::new(),
         started_ms: call.now_ms,
         session: Session { resp3: kind == RunKind::Command, ..session(call.session) },
         resp3: call.session.resp3,
@@ -290,6 +297,7 @@ pub(super) fn run(
     };
     let mut engine = call.instance.scripting.take_engine().map_err(owned)?;
     let began_ns = is_measured.then(|| call.instance.scripting.now_ns());
+    call.instance.scripting.read = false;
     let Call { keyspace, instance, reply, .. } = call;
     let step = engine.start(&mut World { keyspace, instance, run: &mut run }, &start, reply);
     let scripting = &mut call.instance.scripting;
@@ -299,6 +307,10 @@ pub(super) fn run(
         Step::Done => scripting.count(&counted, nanoseconds, false),
         Step::Failed(line) => {
             scripting.count(&counted, nanoseconds, true);
+            if !run.failure.is_empty() && line.starts_with(&run.failure) {
+                // It was a command's, which is counted again with the script's.
+                call.instance.statistics.discount_error(&run.failure);
+            }
             return Err(CommandError::Owned(line));
         }
         Step::Suspended => {
@@ -405,12 +417,21 @@ fn debug(call: &mut Call<'_>) -> CommandResult {
     }
 }
 
-/// Not in Redis: calls and times of each script, the costliest first.
+/// Not in Redis: calls and times of each function and script, the costliest first.
 fn stats(call: &mut Call<'_>) -> CommandResult {
     let scripts = &call.instance.scripting.scripts;
     let mut rows: Vec<_> = scripts.iter().filter(|script| script.counter.calls > 0).collect();
     rows.sort_by_key(|script| std::cmp::Reverse(script.counter.nanoseconds));
-    call.reply.array(rows.len());
+    let functions = call.instance.scripting.functions.iter();
+    let mut functions: Vec<_> = functions.filter(|function| function.counter.calls > 0).collect();
+    functions.sort_by_key(|function| std::cmp::Reverse(function.counter.nanoseconds));
+    call.reply.array(rows.len() + functions.len());
+    for function in functions {
+        call.reply.map(5);
+        call.reply.bulk(b"function");
+        call.reply.bulk(&function.name);
+        figures(&mut call.reply, &function.counter);
+    }
     for script in rows {
         call.reply.map(5);
         call.reply.bulk(b"sha1");
@@ -446,7 +467,7 @@ fn usage(call: &mut Call<'_>) -> CommandResult {
             ("FLUSH [ASYNC|SYNC]", "Flush the Lua scripts cache."),
             ("KILL", "Kill the currently executing Lua script."),
             ("LOAD <script>", "Load a script into the scripts cache without executing it."),
-            ("STATS", "Return the calls and times of each script."),
+            ("STATS", "Return the calls and times of each function and script."),
         ],
     );
     Ok(())

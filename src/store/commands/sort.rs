@@ -12,6 +12,7 @@ use crate::store::entry::Entry;
 use crate::store::execute::until_nul;
 use crate::store::hasher::Hasher;
 use crate::store::list::{End, List};
+use crate::store::session::State;
 use crate::store::thresholds::REDIS;
 use crate::store::value::{Value, ValueRef};
 
@@ -102,13 +103,14 @@ fn run(call: &mut Call<'_>, stores: bool) -> CommandResult {
     check_rights(call, &options)?;
     let (key, hash, now_ms) = (call.args.at(1), call.hash, call.now_ms);
     let hasher = call.keyspace.hasher();
+    let in_script = call.session.row.is_none() && call.session.state.has(State::NO_WAIT);
     let database = database(call);
     let (mut elements, is_set) = match database.find(key, hash, now_ms) {
         Some(entry) => elements(entry, &options)?,
         None => (Vec::new(), false),
     };
-    // What is stored must not depend on the order in which a set happens to lie.
-    if options.unsorted && is_set && options.store.is_some() {
+    // What is stored, or a script goes on with, must not depend on the order in which a set happens to lie.
+    if options.unsorted && is_set && (options.store.is_some() || in_script) {
         (options.unsorted, options.by_text, options.by) = (false, true, None);
     }
     if !options.unsorted {

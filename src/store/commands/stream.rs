@@ -6,7 +6,6 @@ use super::collection::{
     is, row, wrote,
 };
 use super::{Call, Command, CommandResult, Flags, Keys};
-use crate::limits::STREAM_NODE_ENTRIES_MAX;
 use crate::store::call::CommandError;
 use crate::store::database::Database;
 use crate::store::stream::{Entries, Keep, NewId, Refusal, Stream, StreamEntry, StreamId, Trim};
@@ -14,6 +13,8 @@ use crate::store::{Args, Reply};
 
 /// Nodes that trimming with `~` looks at, if LIMIT doesn't say how many entries.
 const TRIM_NODES: usize = 100;
+/// Entries that it removes at most, whatever the nodes hold.
+const TRIM_ENTRIES_MAX: usize = 1_000_000;
 
 pub(super) const fn stream(
     usage: (&'static str, i16),
@@ -127,7 +128,8 @@ struct Parser {
 }
 
 impl Options {
-    fn parse(args: Args<'_>, adds: bool) -> Result<Options, CommandError> {
+    fn parse(call: &Call<'_>, adds: bool) -> Result<Options, CommandError> {
+        let (args, node_entries) = (call.args, call.keyspace.thresholds.stream_node_entries);
         let mut parser = Parser { next: 2, ..Parser::default() };
         while parser.next < args.len() && parser.id.is_none() {
             parser.option(args, adds)?;
@@ -136,7 +138,7 @@ impl Options {
             // Behind all arguments, so that there are too few.
             parser.next = args.len() + 1;
         }
-        parser.finish(adds)
+        parser.finish(adds, node_entries)
     }
 }
 
@@ -189,7 +191,7 @@ impl Parser {
         Ok(())
     }
 
-    fn finish(self, adds: bool) -> Result<Options, CommandError> {
+    fn finish(self, adds: bool, node_entries: usize) -> Result<Options, CommandError> {
         if self.keep.is_none() && self.limit.is_some_and(|limit| limit > 0) {
             return Err(CommandError::Text(
                 "ERR syntax error, LIMIT cannot be used without specifying a trimming strategy",
@@ -205,7 +207,10 @@ impl Parser {
                 "ERR syntax error, LIMIT cannot be used without the special ~ option",
             ));
         }
-        let default = if self.approximately { TRIM_NODES * STREAM_NODE_ENTRIES_MAX } else { 0 };
+        let default = match self.approximately {
+            true => node_entries.saturating_mul(TRIM_NODES).min(TRIM_ENTRIES_MAX),
+            false => 0,
+        };
         let limit = self.limit.map_or(default as u64, |limit| limit as u64);
         let approximately = self.approximately;
         Ok(Options {
@@ -218,7 +223,7 @@ impl Parser {
 }
 
 fn xadd(call: &mut Call<'_>) -> CommandResult {
-    let options = Options::parse(call.args, true)?;
+    let options = Options::parse(call, true)?;
     let pairs = call.args.from(options.next);
     if options.next > call.args.len() || pairs.len() < 2 || pairs.len() % 2 == 1 {
         return Err(CommandError::Text("ERR wrong number of arguments for 'xadd' command"));
@@ -232,14 +237,14 @@ fn xadd(call: &mut Call<'_>) -> CommandResult {
         return Ok(());
     }
     let is_new = existing.is_none();
-    let now_ms = call.now_ms;
+    let node = (call.now_ms, call.keyspace.thresholds.stream_node_entries);
     let (stream, _, reply) = created(call, Database::stream_or_create)?;
     if stream.last_id == StreamId::MAX {
         return Err(CommandError::Text(
             "ERR The stream has exhausted the last possible ID, unable to add more items",
         ));
     }
-    match stream.append(options.id, pairs.iter(), now_ms) {
+    match stream.append(options.id, pairs.iter(), node) {
         Ok(id) => id_bulk(reply, id),
         Err(refusal) => {
             if is_new {
@@ -318,7 +323,7 @@ fn xdel(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn xtrim(call: &mut Call<'_>) -> CommandResult {
-    let options = Options::parse(call.args, false)?;
+    let options = Options::parse(call, false)?;
     let (stream, _, reply) = found(call, Database::stream)?;
     let trimmed = match (stream, &options.trim) {
         (Some(stream), Some(trim)) => stream.trim(trim),

@@ -2,7 +2,7 @@
 //!
 //! The store's lock is held for a whole batch, so EXEC is atomic without doing anything about it.
 
-use super::{Call, Command, CommandResult, Flags, Keys};
+use super::{Call, Command, CommandResult, Flags, Keys, table};
 use crate::store::CommandError;
 use crate::store::execute::invoke;
 use crate::store::session::State;
@@ -110,7 +110,15 @@ fn exec(call: &mut Call<'_>) -> CommandResult {
         };
         let Call { instance, session, args, now_ms, .. } = &mut inner;
         let allowed = instance.check_queued(session, queued.command, *args, *now_ms);
-        if let Err(error) = allowed.and_then(|()| invoke(&mut inner, queued.command)) {
+        let timed = table().is_timed(queued.command) || instance.times_all();
+        let began_ns = if timed { instance.scripting.now_ns() } else { 0 };
+        let result = allowed.and_then(|()| invoke(&mut inner, queued.command));
+        if timed {
+            let Call { instance, session, args, now_ms, .. } = &mut inner;
+            let taken_ns = instance.scripting.now_ns().saturating_sub(began_ns);
+            instance.on_timed_inside(session, queued.command, *args, (taken_ns, *now_ms));
+        }
+        if let Err(error) = result {
             inner.instance.statistics.count_error(error.line());
             call.reply.rewind(mark);
             call.reply.error(error.line());

@@ -3,7 +3,8 @@
 //! there is refused with the reason.
 
 use super::{Refusal, values};
-use Check::{Boolean, Choice, Fixed, Integer, Memory, Only, Text};
+use crate::store::number::parse_integer;
+use Check::{Boolean, Choice, Fixed, Integer, Memory, Only, Share, Text};
 
 /// One such parameter.
 pub struct Kept {
@@ -20,6 +21,8 @@ enum Check {
     Fixed,
     /// Its default, the present state; the reason for refusing the rest.
     Only(&'static str),
+    /// The same, where a share in percent is asked for too.
+    Share(&'static str),
     /// `yes` or `no`.
     Boolean,
     /// A number between two.
@@ -32,13 +35,13 @@ enum Check {
     Text,
 }
 
-const NO_REPLICATION: &str = "replication isn't in this version yet";
 const NO_DEFRAGMENTATION: &str =
     "there is no active defragmentation; MEMORY PURGE gives free pages back";
 const NO_SUM_OF_BUFFERS: &str =
     "clients' buffers have no common limit yet: client-output-buffer-limit bounds each of them";
 const IDLE_TIMEOUT: &str = "idle clients are closed by the cache's field idle_timeout";
 const FIXED_LIMIT: &str = "this limit can't be changed";
+const OF_DAEMON: &str = "that is the daemon's business: see its command line";
 const BOUND: &str = "a cache listens on the loopback address unless its port says otherwise";
 
 const fn kept(name: &'static str, default: &'static str, check: Check) -> Kept {
@@ -50,8 +53,13 @@ impl Kept {
     pub fn check(&self, value: &[u8]) -> Result<Vec<u8>, Refusal> {
         let text = match &self.check {
             Fixed => return Err("can't set immutable config".into()),
-            Only(_) if value.eq_ignore_ascii_case(self.default.as_bytes()) => value.to_vec(),
-            Only(reason) => return Err((*reason).into()),
+            Share(_) if percent(value).is_some_and(|share| share > 100) => {
+                return Err("percentage argument must be less or equal to 100".into());
+            }
+            Only(_) | Share(_) if value.eq_ignore_ascii_case(self.default.as_bytes()) => {
+                value.to_vec()
+            }
+            Only(reason) | Share(reason) => return Err((*reason).into()),
             Boolean => values::yes_or_no(values::boolean(value)?),
             Integer(least, most) => {
                 values::integer(value, *least..=*most)?.to_string().into_bytes()
@@ -63,6 +71,13 @@ impl Kept {
         Ok(text)
     }
 }
+
+fn percent(value: &[u8]) -> Option<u64> {
+    u64::try_from(parse_integer(value.strip_suffix(b"%")?)?).ok()
+}
+
+/// Those that only somebody who knows the name is shown, as in Redis.
+pub const HIDDEN: &[&str] = &["key-load-delay", "rdb-key-save-delay"];
 
 /// All of them, by name.
 #[rustfmt::skip]
@@ -85,8 +100,8 @@ pub const KEPT: &[Kept] = &[
     kept("aof-use-rdb-preamble", "yes", Boolean),
     kept("appenddirname", "appendonlydir", Fixed),
     kept("appendfilename", "appendonly.aof", Fixed),
-    kept("bind", "127.0.0.1", Fixed),
-    kept("bind-source-addr", "", Fixed),
+    kept("bind", "127.0.0.1", Only(BOUND)),
+    kept("bind-source-addr", "", Only(BOUND)),
     kept("client-query-buffer-limit", "1073741824", Only(FIXED_LIMIT)),
     kept("cluster-allow-reads-when-down", "no", Boolean),
     kept("cluster-announce-ip", "", Text),
@@ -96,7 +111,7 @@ pub const KEPT: &[Kept] = &[
     kept("cluster-node-timeout", "15000", Integer(0, i64::MAX)),
     kept("cluster-port", "0", Fixed),
     kept("cluster-require-full-coverage", "yes", Boolean),
-    kept("crash-log-enabled", "yes", Fixed),
+    kept("crash-log-enabled", "yes", Only(OF_DAEMON)),
     kept("daemonize", "no", Fixed),
     kept("dbfilename", "dump.rdb", Fixed),
     kept("disable-thp", "yes", Fixed),
@@ -113,26 +128,26 @@ pub const KEPT: &[Kept] = &[
     kept("lazyfree-lazy-server-del", "yes", Boolean),
     kept("lazyfree-lazy-user-del", "yes", Boolean),
     kept("lazyfree-lazy-user-flush", "yes", Boolean),
+    kept("key-load-delay", "0", Integer(i32::MIN as i64, i32::MAX as i64)),
     kept("list-compress-depth", "0", Integer(0, i32::MAX as i64)),
     kept("logfile", "", Fixed),
     kept("loglevel", "notice", Choice(&["debug", "verbose", "notice", "warning", "nothing"])),
     kept("masterauth", "", Text),
     kept("masteruser", "", Text),
-    kept("maxclients", "1048576", Fixed),
-    kept("maxmemory-clients", "0", Only(NO_SUM_OF_BUFFERS)),
+    kept("maxclients", "1048576", Only(FIXED_LIMIT)),
+    kept("maxmemory-clients", "0", Share(NO_SUM_OF_BUFFERS)),
     kept("maxmemory-eviction-tenacity", "10", Integer(0, 100)),
     kept("min-replicas-max-lag", "10", Integer(0, i32::MAX as i64)),
-    kept("min-replicas-to-write", "0", Only(NO_REPLICATION)),
     kept("min-slaves-max-lag", "10", Integer(0, i32::MAX as i64)),
-    kept("min-slaves-to-write", "0", Only(NO_REPLICATION)),
     kept("no-appendfsync-on-rewrite", "no", Boolean),
     kept("oom-score-adj", "no", Fixed),
     kept("oom-score-adj-values", "0 200 800", Fixed),
     kept("pidfile", "", Fixed),
-    kept("proc-title-template", "{title} {listen-addr} {server-mode}", Fixed),
+    kept("proc-title-template", "{title} {listen-addr} {server-mode}", Only(OF_DAEMON)),
     kept("propagation-error-behavior", "ignore", Choice(&["ignore", "panic", "panic-on-replicas"])),
     kept("protected-mode", "no", Only(BOUND)),
     kept("rdb-del-sync-files", "no", Boolean),
+    kept("rdb-key-save-delay", "0", Integer(i32::MIN as i64, i32::MAX as i64)),
     kept("rdb-save-incremental-fsync", "yes", Boolean),
     kept("rdbchecksum", "yes", Fixed),
     kept("rdbcompression", "yes", Boolean),
@@ -158,8 +173,8 @@ pub const KEPT: &[Kept] = &[
     kept("replicaof", "", Fixed),
     kept("sanitize-dump-payload", "yes", Choice(&["no", "yes", "clients"])),
     kept("set-proc-title", "yes", Fixed),
-    kept("shutdown-on-sigint", "default", Fixed),
-    kept("shutdown-on-sigterm", "default", Fixed),
+    kept("shutdown-on-sigint", "default", Only(OF_DAEMON)),
+    kept("shutdown-on-sigterm", "default", Only(OF_DAEMON)),
     kept("shutdown-timeout", "10", Integer(0, i32::MAX as i64)),
     kept("slave-ignore-maxmemory", "yes", Boolean),
     kept("slave-lazy-flush", "no", Boolean),
@@ -169,7 +184,6 @@ pub const KEPT: &[Kept] = &[
     kept("slaveof", "", Fixed),
     kept("socket-mark-id", "0", Fixed),
     kept("stream-node-max-bytes", "4096", Memory),
-    kept("stream-node-max-entries", "100", Integer(0, i64::MAX)),
     kept("supervised", "no", Fixed),
     kept("syslog-enabled", "no", Fixed),
     kept("syslog-facility", "local0", Fixed),

@@ -67,6 +67,36 @@ impl Instance {
         if self.config.latency_tracking {
             self.observed.count(id, nanoseconds, 1);
         }
+        // What it executes is logged, each command by itself.
+        if super::table().row(id).name != "exec" {
+            self.on_slow(session, id, args, (nanoseconds, now_ms));
+        }
+    }
+
+    /// A command of a transaction was timed.
+    pub fn on_timed_inside(
+        &mut self,
+        session: &Session,
+        id: CommandId,
+        args: Args<'_>,
+        (nanoseconds, now_ms): (u64, u64),
+    ) {
+        let Some(counter) = self.statistics.commands.get_mut(id.index()) else { return };
+        counter.nanoseconds += nanoseconds;
+        if self.config.latency_tracking {
+            self.observed.count(id, nanoseconds, 1);
+        }
+        self.on_slow(session, id, args, (nanoseconds, now_ms));
+    }
+
+    /// Puts a command that took long into the slow log and among the latency monitor's events.
+    pub fn on_slow(
+        &mut self,
+        session: &Session,
+        id: CommandId,
+        args: Args<'_>,
+        (nanoseconds, now_ms): (u64, u64),
+    ) {
         let us = nanoseconds / 1000;
         let slow_us = self.config.slowlog_slower_than_us;
         if slow_us >= 0 && us >= slow_us as u64 {

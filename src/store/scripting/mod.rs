@@ -15,6 +15,7 @@ pub mod world;
 use std::fmt;
 use std::sync::Arc;
 
+use super::commands::Command;
 use super::{Args, Reply, Session, Settings};
 use crate::limits::{SCRIPT_LOGS_MAX, STORE_VM_MEMORY_BYTES};
 use crate::log::LogLevel;
@@ -134,6 +135,8 @@ pub struct Run {
     pub wrote: bool,
     /// SCRIPT KILL or FUNCTION KILL came.
     pub killed: bool,
+    /// The error of the last command that failed; it has been counted.
+    pub failure: Vec<u8>,
     /// When it began, in milliseconds since the epoch. Its time stands still there.
     pub started_ms: u64,
     /// What its commands run as.
@@ -235,6 +238,10 @@ pub struct Scripting {
     pub commands: LuaCommands,
     /// The script that has taken long and isn't at its end; while there is one, hardly any command is executed.
     pub suspended: Option<Box<Suspended>>,
+    /// The last run has read keys.
+    pub read: bool,
+    /// Scripts may call what they otherwise may not (DEBUG SET-DISABLE-DENY-SCRIPTS).
+    pub denies_nothing: bool,
     /// What scripts wrote to the log.
     pub logs: Vec<(LogLevel, String)>,
 }
@@ -251,6 +258,18 @@ impl Scripting {
         if self.logs.len() < SCRIPT_LOGS_MAX {
             self.logs.push((level, text));
         }
+    }
+
+    /// Whether a command runs something that says of itself that it doesn't write.
+    pub fn only_reads(&self, row: &Command, args: Args<'_>) -> bool {
+        let Some(what) = args.get(1) else { return false };
+        let flags = match row.name {
+            "eval" => shebang::script(what).map(|(flags, _)| flags).ok(),
+            "evalsha" => self.scripts.flags_of(what),
+            "fcall" => self.functions.find(what).map(|function| function.flags),
+            _ => None,
+        };
+        flags.is_some_and(|flags| flags.has(ScriptFlags::NO_WRITES))
     }
 
     /// The engine, made if need be; give it back with [`Scripting::give_back`].

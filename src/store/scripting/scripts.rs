@@ -107,6 +107,12 @@ impl Scripts {
         self.by_sha.get(sha).copied()
     }
 
+    /// The flags of the script with that name.
+    pub fn flags_of(&self, text: &[u8]) -> Option<ScriptFlags> {
+        let index = *self.by_sha.get(&parse(text)?)?;
+        self.rows.get(index as usize)?.as_ref().map(|script| script.flags)
+    }
+
     /// A script by its place, about to run.
     pub fn use_at(&mut self, index: u32) -> Option<&Script> {
         self.tick += 1;

@@ -52,8 +52,11 @@ fn split(text: &[u8]) -> Option<(Vec<&[u8]>, &[u8])> {
     let line = text.strip_prefix(b"#!")?;
     let end = memchr::memchr(b'\n', text)?;
     let line = &line[..end - 2];
-    let words = line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
-    Some((words.collect(), &text[end..]))
+    // The engine's name is what stands before the first blank, be it nothing.
+    let mut words = line.split(|byte| byte.is_ascii_whitespace());
+    let engine = words.next().unwrap_or_default();
+    let rest = words.filter(|word| !word.is_empty());
+    Some(([engine].into_iter().chain(rest).collect(), &text[end..]))
 }
 
 /// A script's flags and its text without the first line (whose line end stays, so that lines count right).
@@ -98,6 +101,7 @@ pub(super) fn library(text: &[u8]) -> Result<(String, &[u8]), Vec<u8>> {
                     b"ERR Invalid metadata value, name argument was given multiple times".to_vec()
                 );
             }
+            Some([b'"', inner @ .., b'"']) => name = Some(inner),
             Some(value) => name = Some(value),
             None => return Err([b"ERR Invalid metadata value given: ", *word].concat()),
         }
@@ -154,6 +158,8 @@ mod tests {
         for (text, expected) in [
             ("#!lua name=a\nx", Ok("a")),
             ("#!LUA   name=a_1  \nx", Ok("a_1")),
+            ("#!lua name=\"a\"\nx", Ok("a")),
+            ("#! name=a\nx", Err("ERR Engine '' not found")),
             ("x", Err("ERR Missing library metadata")),
             ("#!lua name=a", Err("ERR Invalid library metadata")),
             ("#!lua\nx", Err("ERR Library name was not given")),

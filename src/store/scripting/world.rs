@@ -1,9 +1,9 @@
 //! What a running script sees of its store: one way to execute a command, with a script's restrictions.
 
 use super::super::call::{Call, CommandError};
-use super::super::commands::{Command, CommandId, Flags, table};
-use super::super::execute::{NO_MEMORY, invoke};
-use super::super::instance::Instance;
+use super::super::commands::{Command, CommandId, Flags, Keys, table};
+use super::super::execute::{NO_MEMORY, NO_REPLICAS, invoke};
+use super::super::instance::{Attention, Instance};
 use super::super::session::State;
 use super::super::{Args, Keyspace, Reply};
 use super::Run;
@@ -27,6 +27,7 @@ impl World<'_> {
             out.truncate(start);
             self.instance.statistics.count_error(error.line());
             Reply::new(out, false).error(error.line());
+            self.run.failure = error.line().to_vec();
         }
     }
 
@@ -42,6 +43,7 @@ impl World<'_> {
         }
         let hash = table().key_hash(id, args, &self.keyspace.hasher());
         self.run.wrote |= row.flags.has(Flags::WRITE);
+        self.instance.scripting.read |= row.flags.has(Flags::READONLY) && row.keys != Keys::NONE;
         let now_ms = self.run.started_ms;
         let session = &mut self.run.session;
         let reply = Reply::new(out, session.resp3);
@@ -62,7 +64,7 @@ impl World<'_> {
             let text = "ERR Wrong number of args calling Redis command from script";
             return Err(CommandError::Text(text));
         }
-        if row.flags.has(Flags::NOSCRIPT) {
+        if row.flags.has(Flags::NOSCRIPT) && !self.instance.scripting.denies_nothing {
             return Err(CommandError::Text("ERR This Redis command is not allowed from script"));
         }
         if self.run.lacks_memory && !self.run.wrote && row.flags.has(Flags::DENYOOM) {
@@ -74,6 +76,9 @@ impl World<'_> {
                 return Err(CommandError::Text(text));
             }
             self.instance.check_replica(row)?;
+            if self.instance.attention.any(Attention::NO_REPLICAS) {
+                return Err(NO_REPLICAS);
+            }
             if !self.run.session.may_write {
                 let text = "READONLY You can't write against a read only cache.";
                 return Err(CommandError::Text(text));

@@ -8,7 +8,8 @@ fn id(ms: u64, seq: u64) -> StreamId {
 }
 
 fn append(stream: &mut Stream, at: StreamId, texts: &[&str]) {
-    let added = stream.append(NewId::Exactly(at), texts.iter().map(|text| text.as_bytes()), 0);
+    let added =
+        stream.append(NewId::Exactly(at), texts.iter().map(|text| text.as_bytes()), (0, 100));
     assert_eq!(added, Ok(at));
 }
 
@@ -25,7 +26,8 @@ fn read(entries: Entries<'_>) -> Vec<(StreamId, Vec<String>)> {
 #[test]
 fn ids_grow() {
     let mut stream = Stream::new();
-    let mut add = |new_id, now_ms| stream.append(new_id, [&b"f"[..], b"v"].into_iter(), now_ms);
+    let mut add =
+        |new_id, now_ms| stream.append(new_id, [&b"f"[..], b"v"].into_iter(), (now_ms, 100));
     assert_eq!(add(NewId::Automatic, 5), Ok(id(5, 0)));
     assert_eq!(add(NewId::Automatic, 5), Ok(id(5, 1)));
     assert_eq!(add(NewId::Automatic, 4), Ok(id(5, 2)));
