@@ -12,3 +12,19 @@ proc assert_encoding {enc key} {
     }
     assert_match $enc $val
 }
+
+# The suite of 7.2 and later has --force-resp3: every client begins with HELLO 3.
+if {[info exists ::env(FORCE_RESP3)] && [info commands redis_resp2] eq ""} {
+    rename redis redis_resp2
+    proc redis {args} {
+        set client [redis_resp2 {*}$args]
+        if {[lindex $args 5] ni {"" 0}} {
+            return $client
+        }
+        $client hello 3
+        if {[lindex $args 2] ni {"" 0}} {
+            $client read
+        }
+        return $client
+    }
+}
