@@ -110,7 +110,7 @@ fn exec(call: &mut Call<'_>) -> CommandResult {
         };
         let Call { instance, session, args, now_ms, .. } = &mut inner;
         let allowed = instance.check_queued(session, queued.command, *args, *now_ms);
-        let timed = table().is_timed(queued.command) || instance.times_all();
+        let timed = table().shape(queued.command).is_timed || instance.times_all();
         let began_ns = if timed { instance.scripting.now_ns() } else { 0 };
         let result = allowed.and_then(|()| invoke(&mut inner, queued.command));
         if timed {
