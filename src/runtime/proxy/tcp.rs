@@ -211,7 +211,13 @@ fn dial_address(local: &mut Local, front: u32, at: usize) {
     let which = link(local, front).map_or(0, |own| own.address);
     match local.instance_at(index).proxy.address(at, which) {
         Some(address) => dial(local, front, address),
-        None => on_dial_failed(local, front, "its name doesn't resolve"),
+        None => {
+            // That is no fault of whoever will be at the address.
+            if let Some(own) = link(local, front) {
+                own.seat = None;
+            }
+            on_dial_failed(local, front, "its name doesn't resolve");
+        }
     }
 }
 

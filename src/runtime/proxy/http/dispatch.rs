@@ -206,7 +206,13 @@ fn dial_member(local: &mut Local, slot: u32, at: usize) {
     let (serial, which) = (front.exchange.serial, front.exchange.address);
     match local.instance_at(index).proxy.address(at, which) {
         Some(address) => dial(local, slot, serial, address),
-        None => on_dial_failed(local, slot, "its name doesn't resolve"),
+        None => {
+            // That is no fault of whoever will be at the address.
+            if let Some(front) = front_at(local, slot) {
+                front.exchange.seat = None;
+            }
+            on_dial_failed(local, slot, "its name doesn't resolve");
+        }
     }
 }
 
