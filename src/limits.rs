@@ -170,6 +170,12 @@ pub const REPLICA_RETRY_MAX_MS: u64 = 2_000;
 /// So often a replica says how far it is, as Redis's do, in milliseconds.
 pub const REPLICA_ACK_MS: u64 = 1_000;
 
+/// Bytes of changes that are kept for replicas whose link was cut.
+pub const REPLICA_BACKLOG_BYTES: usize = 16 * 1024 * 1024;
+
+/// So often replicas hear something, in milliseconds: Redis's repl-ping-replica-period.
+pub const REPLICA_PING_MS: u64 = 10_000;
+
 /// After so much silence of its primary a replica dials anew: Redis's repl-timeout, in milliseconds.
 pub const REPLICA_SILENCE_MS: u64 = 60_000;
 /// A cache in use is looked after this often, in milliseconds.

@@ -2,4 +2,5 @@
 //!
 //! Must not know: sockets, timers, who is connected.
 
+pub mod primary;
 pub mod replica;

@@ -55,6 +55,10 @@ pub struct Feed {
     /// The running command has said what is to be said, perhaps nothing.
     is_said: bool,
     subscribers: Vec<Arc<Subscription>>,
+    /// There are replicas, or were.
+    is_replicated: bool,
+    /// What was sealed last, for them.
+    sealed: Option<Piece>,
 }
 
 /// Effects that belong together.
@@ -130,7 +134,22 @@ impl Feed {
     /// Whether anybody wants to know.
     #[inline]
     pub fn is_on(&self) -> bool {
-        !self.subscribers.is_empty()
+        self.is_replicated || !self.subscribers.is_empty()
+    }
+
+    /// From now on there are replicas, which get what is sealed by [`Feed::take_sealed`].
+    pub(super) fn replicate(&mut self) {
+        self.is_replicated = true;
+    }
+
+    /// What was sealed since the last time, if there are replicas.
+    pub(super) fn take_sealed(&mut self) -> Option<Piece> {
+        self.sealed.take()
+    }
+
+    /// Says that the store still lives.
+    pub(super) fn ping(&mut self) {
+        self.append(|out| write_command(out, [&b"PING"[..]].into_iter()));
     }
 
     /// Bytes since the store was made.
@@ -279,6 +298,7 @@ impl Feed {
             scope.start = 0;
         }
         self.give_memory_back();
+        self.sealed = self.is_replicated.then(|| piece.clone());
         meter::outside(|| self.hand_out(&piece))
     }
 

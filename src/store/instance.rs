@@ -16,6 +16,7 @@ use super::monitor::Monitors;
 use super::observe::Observed;
 use super::persistence::{Persist, Persistence, Sync};
 use super::pubsub::PubSub;
+use super::replicas::Replicas;
 use super::replication::Replication;
 use super::saving::Saving;
 use super::scripting::{MakeEngine, Scripting};
@@ -79,6 +80,8 @@ pub struct Instance {
     pub process: Process,
     /// Whose copy it is.
     pub replication: Replication,
+    /// Who has copies of it.
+    pub replicas: Replicas,
     /// Scripts, functions and what runs them.
     pub scripting: Scripting,
     /// What the cache's app hears of.
@@ -180,6 +183,8 @@ pub struct Settings {
     pub hasher: Option<Hasher>,
     /// Now, in milliseconds since the epoch.
     pub now_ms: u64,
+    /// Makes snapshots for replicas; none: it can have no replicas.
+    pub snapshot: Option<super::replicas::MakeSnapshot>,
     /// The primary whose replica it begins as.
     pub primary: Option<(String, u16)>,
     /// What runs scripts; none: there are none.
@@ -222,6 +227,7 @@ impl Instance {
             pause: Pause::default(),
             attention: Attention::default(),
             process: Process::default(),
+            replicas: Replicas::new(settings.snapshot),
             replication: Replication::new(run_id(!settings.seed, settings.now_ms)),
             scripting: Scripting::new(settings),
             hooks: Hooks::default(),

@@ -49,6 +49,7 @@ pub mod pubsub;
 pub mod random;
 pub mod rdb;
 pub mod replay;
+pub mod replicas;
 pub mod replication;
 pub mod reply;
 pub mod saving;

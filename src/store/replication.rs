@@ -133,6 +133,9 @@ impl Instance {
             let id = instance::run_id(replication.epoch ^ self.started_ms, now_ms);
             let before = std::mem::replace(&mut replication.id, id);
             replication.before = Some((before, replication.offset));
+            if !self.feed.is_on() {
+                self.feed.set_offset(replication.offset);
+            }
         }
         replication.upstream = primary.map(|(host, port)| Upstream {
             host,
@@ -143,6 +146,7 @@ impl Instance {
             snapshot: (0, 0),
         });
         let is_replica = replication.upstream.is_some();
+        self.end_replicas();
         self.attention.set(Attention::REPLICA, is_replica);
         keyspace.keep_expired(is_replica);
         true

@@ -77,6 +77,9 @@ impl State {
     /// The user may not do everything.
     pub const RESTRICTED: State = State(1 << 14);
 
+    /// PSYNC: what comes of it are acknowledgements.
+    pub const REPLICA: State = State(1 << 15);
+
     /// Both sets.
     pub const fn and(self, other: State) -> State {
         State(self.0 | other.0)

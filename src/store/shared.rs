@@ -225,7 +225,8 @@ impl SharedStore {
             .keyspace
             .databases()
             .iter()
-            .any(|database| database.expiring() + database.timed_collections() > 0);
+            .any(|database| database.expiring() + database.timed_collections() > 0)
+            || !held.instance.replicas.is_empty();
         drop(held);
         self.free_garbage();
         match (more, expires) {
@@ -363,6 +364,7 @@ impl Held<'_> {
         self.abandon(session);
         if let Some(row) = session.row {
             self.instance.pubsub.forget(row);
+            self.instance.replicas.forget(session);
             self.instance.end_monitor(Some(row));
         }
         if session.state.has(super::session::State::TRACKING) {
@@ -390,6 +392,7 @@ impl Held<'_> {
             let Store { keyspace, instance, .. } = &mut **self;
             instance.tell_lost(keyspace);
         }
+        self.instance.ping_replicas(now_ms);
         let full = !self.has_room(now_ms);
         self.end_overdue_flights();
         let more = self.keyspace.idle_step() || steps == EXPIRE_STEPS || full;
@@ -455,6 +458,9 @@ impl Drop for Held<'_> {
             self.instance.broadcast();
         }
         let fed = self.instance.feed.seal();
+        if let Some(piece) = self.instance.feed.take_sealed() {
+            meter::outside(|| self.instance.replicate(piece));
+        }
         let feed_end = self.instance.feed.sealed_offset();
         self.shared.feed_end.store(feed_end, Ordering::Release);
         let keeper = self.instance.persistence.take_call();

@@ -15,6 +15,7 @@ mod examples;
 mod hooks;
 mod http;
 mod limits;
+mod primary;
 mod proxy;
 mod proxy_backends;
 mod quickstart;

@@ -30,23 +30,23 @@ table.sort(all)
 return #all .. ' keys, ' .. redis.sha1hex(table.concat(all, '\n'))
 "#;
 
-fn cli(port: u16, words: &[&str]) -> String {
+pub fn cli(port: u16, words: &[&str]) -> String {
     let mut command = Command::new("redis-cli");
     command.args(["-p", &port.to_string()]).args(words);
     run(command, "").ok().trim_end().to_owned()
 }
 
-fn digest(port: u16, database: &str) -> String {
+pub fn digest(port: u16, database: &str) -> String {
     cli(port, &["-n", database, "EVAL", DIGEST, "0"])
 }
 
-fn field(port: u16, section: &str, name: &str) -> String {
+pub fn field(port: u16, section: &str, name: &str) -> String {
     let info = cli(port, &["INFO", section]);
     let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.unwrap_or_default().trim_end().to_owned()
 }
 
-fn redis(options: &[&str]) -> (Process, u16) {
+pub fn redis(options: &[&str]) -> (Process, u16) {
     let port = free_port();
     let mut command = Command::new("redis-server");
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
@@ -65,7 +65,7 @@ fn ping(port: u16) -> Command {
 }
 
 /// Keys of every type in two databases, some that expire, and a function.
-fn fill(port: u16) {
+pub fn fill(port: u16) {
     let mut lines = String::new();
     for n in 0..500 {
         lines.push_str(&format!(

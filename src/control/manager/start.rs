@@ -149,6 +149,7 @@ impl Manager {
             maxmemory: config.maxmemory,
             policy: config.eviction,
             primary: config.replicate.clone(),
+            snapshot: Some(crate::replication::primary::snapshot),
             seed: self.setup.seed ^ u64::from(runtime.id.0) << 32,
             now_ms: self.setup.now.unix_ms,
             scripting: Some(crate::lua::scripts::make),

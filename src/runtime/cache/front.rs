@@ -73,9 +73,10 @@ impl<'a> Front<'a> {
 impl CacheClient {
     /// Whether so many waiting bytes are too many for the client's class.
     pub(super) fn is_too_slow(&mut self, bytes: u64, limits: &OutputLimits, now_ms: u64) -> bool {
-        let limit = match self.session.state.has(State::SUBSCRIBED) {
-            true => limits.pubsub,
-            false => limits.normal,
+        let limit = match self.session.state {
+            state if state.has(State::REPLICA) => limits.replica,
+            state if state.has(State::SUBSCRIBED) => limits.pubsub,
+            _ => limits.normal,
         };
         let over_soft = limit.soft_bytes > 0 && bytes > limit.soft_bytes;
         let since_ms = match (over_soft, self.over_soft_since_ms) {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Call, CommandResult, table};
-use crate::limits::CONNECTIONS_PER_WORKER_MAX;
+use crate::limits::{CONNECTIONS_PER_WORKER_MAX, REPLICA_BACKLOG_BYTES};
 use crate::store::database::Database;
 use crate::store::instance::{Instance, REDIS_VERSION};
 use crate::store::persistence::Load;
@@ -283,9 +283,9 @@ fn stats(text: &mut Text<'_>) {
     text.line("instantaneous_input_kbps", format_args!("{:.2}", statistics.input_kbps));
     text.line("instantaneous_output_kbps", format_args!("{:.2}", statistics.output_kbps));
     text.line("rejected_connections", 0);
-    text.line("sync_full", 0);
-    text.line("sync_partial_ok", 0);
-    text.line("sync_partial_err", 0);
+    text.line("sync_full", text.instance.replicas.full);
+    text.line("sync_partial_ok", text.instance.replicas.partial);
+    text.line("sync_partial_err", text.instance.replicas.refused);
     text.line("expired_keys", lookups.expired);
     text.line("expired_subkeys", lookups.expired_members);
     text.line("expired_stale_perc", "0.00");
@@ -338,21 +338,35 @@ fn replication(text: &mut Text<'_>) {
         None => text.line("role", "master"),
         Some(upstream) => upstream_of(text, upstream, replication.offset),
     }
+    let offset = match replication.upstream() {
+        None => text.instance.feed.offset(),
+        Some(_) => replication.offset,
+    };
     let (id, none) = (&replication.id, "0".repeat(40));
     let (before, began) = match &replication.before {
         Some((id, offset)) => (id, *offset as i64 + 1),
         None => (&none, -1),
     };
-    text.line("connected_slaves", 0);
+    let replicas = &text.instance.replicas;
+    text.line("connected_slaves", replicas.online().count());
+    for (index, replica) in replicas.online().enumerate() {
+        let lag_s = text.now_ms.saturating_sub(replica.acknowledged_ms) / 1000;
+        let (ip, port, offset) = (&replica.address, replica.port, replica.acknowledged);
+        text.line(
+            &format!("slave{index}"),
+            format_args!("ip={ip},port={port},state=online,offset={offset},lag={lag_s}"),
+        );
+    }
     text.line("master_failover_state", "no-failover");
     text.line("master_replid", id);
     text.line("master_replid2", before);
-    text.line("master_repl_offset", replication.offset);
+    text.line("master_repl_offset", offset);
     text.line("second_repl_offset", began);
-    text.line("repl_backlog_active", 0);
-    text.line("repl_backlog_size", 1 << 20);
-    text.line("repl_backlog_first_byte_offset", 0);
-    text.line("repl_backlog_histlen", 0);
+    let (kept, first) = replicas.backlog();
+    text.line("repl_backlog_active", u8::from(kept > 0));
+    text.line("repl_backlog_size", REPLICA_BACKLOG_BYTES);
+    text.line("repl_backlog_first_byte_offset", if kept > 0 { first + 1 } else { 0 });
+    text.line("repl_backlog_histlen", kept);
 }
 
 /// What a replica tells of the link to its primary, as Sentinel reads it.
