@@ -290,6 +290,11 @@ fn genpass(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn log(call: &mut Call<'_>) -> CommandResult {
+    if call.args.len() > 3 {
+        const TEXT: &str =
+            "ERR unknown subcommand or wrong number of arguments for 'LOG'. Try ACL HELP.";
+        return Err(CommandError::Text(TEXT));
+    }
     let log = &mut call.instance.acl.log;
     let count = match call.args.get(2) {
         None => 10,

@@ -40,7 +40,10 @@ pub const COMMANDS: &[Command] = &[Command {
             flags: FLAGS.and(Flags::ADMIN),
             ..row("list", -2, "Describes all connections", "2.4.0", list)
         },
-        row("no-evict", 3, "Keeps the connection when memory runs out", "7.0.0", no_evict),
+        Command {
+            flags: FLAGS.and(Flags::ADMIN),
+            ..row("no-evict", 3, "Keeps the connection when memory runs out", "7.0.0", no_evict)
+        },
         row("no-touch", 3, "Lets commands leave no trace in access times", "7.2.0", no_touch),
         Command {
             flags: FLAGS.and(Flags::ADMIN),

@@ -406,7 +406,12 @@ const DANGEROUS: &[&str] = &[
 /// Access categories as Redis names them, derived from flags and group.
 pub(in crate::store) fn categories(id: CommandId) -> Vec<&'static str> {
     let row = table().row(id);
+    let several: &[&str] =
+        if matches!(row.name, "sort" | "sort_ro") { &["@set", "@sortedset", "@list"] } else { &[] };
     let group = match row.group {
+        _ if !several.is_empty() => None,
+        _ if table().full_name(id).starts_with("command") => Some("@connection"),
+        _ if matches!(row.name, "readonly" | "readwrite") => Some("@connection"),
         "string" => Some("@string"),
         "list" => Some("@list"),
         "set" => Some("@set"),
@@ -438,7 +443,7 @@ pub(in crate::store) fn categories(id: CommandId) -> Vec<&'static str> {
         (row.flags.has(Flags::BLOCKING), "@blocking"),
     ];
     let flags = flags.into_iter().filter(|(on, _)| *on).map(|(_, name)| name);
-    flags.chain([speed]).chain(group).collect()
+    flags.chain([speed]).chain(group).chain(several.iter().copied()).collect()
 }
 
 fn document(reply: &mut Reply<'_>, command: &Described<'_>) {

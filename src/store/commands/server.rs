@@ -12,7 +12,14 @@ pub const COMMANDS: &[Command] = &[
     Command {
         subcommands: &[
             row("help", 2, ANY_TIME, "Lists the subcommands", "5.0.0", module_usage),
-            row("list", 2, ANY_TIME, "Returns the loaded modules", "4.0.0", module_list),
+            row(
+                "list",
+                2,
+                Flags::ADMIN.and(Flags::NOSCRIPT),
+                "Returns the loaded modules",
+                "4.0.0",
+                module_list,
+            ),
         ],
         ..row(
             "module",

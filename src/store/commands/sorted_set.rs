@@ -37,7 +37,7 @@ pub const COMMANDS: &[Command] = &[
     sorted_set(("zrevrank", -3), READ_FAST, Keys::ONE, ("2.0.0", "Returns the index of a member by descending score"), zrevrank),
     sorted_set(("zpopmin", -2), REMOVE_FAST, Keys::ONE, ("5.0.0", "Removes and returns the members with the lowest scores"), zpopmin),
     sorted_set(("zpopmax", -2), REMOVE_FAST, Keys::ONE, ("5.0.0", "Removes and returns the members with the highest scores"), zpopmax),
-    sorted_set(("zmpop", -4), REMOVE_FAST, Keys::NONE, ("7.0.0", "Removes and returns members of the first sorted set that isn't empty"), zmpop),
+    sorted_set(("zmpop", -4), Flags::WRITE, Keys::NONE, ("7.0.0", "Removes and returns members of the first sorted set that isn't empty"), zmpop),
     sorted_set(("zrandmember", -2), READ, Keys::ONE, ("6.2.0", "Returns random members"), zrandmember),
     sorted_set(("zscan", -3), READ, Keys::ONE, ("2.8.0", "Iterates over members and scores"), zscan),
 ];
