@@ -161,6 +161,8 @@ pub const GENERATION_DRAIN_MS: u64 = 30_000;
 /// How often batches of one turn run, each round after the commands that waited for the last one.
 pub const CACHE_ROUNDS_PER_TURN: usize = 4;
 
+/// A worker that finds a store held looks again whether it is a replica after so long, in milliseconds.
+pub const REPLICA_LOOK_MS: u64 = 5;
 /// A replica dials its lost primary again after at least so long, in milliseconds.
 pub const REPLICA_RETRY_MIN_MS: u64 = 100;
 

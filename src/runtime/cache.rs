@@ -91,6 +91,8 @@ pub struct CacheState {
     figures_ms: u64,
     /// What the store wanted of its role when this worker last looked.
     epoch: u64,
+    /// It was held then: a timer looks again.
+    looks_again: bool,
     /// The link to the primary, on the first worker of a replica.
     upstream: Option<Box<replica::Upstream>>,
 }
@@ -208,6 +210,7 @@ pub fn state(placement: &super::Placement) -> Option<Box<CacheState>> {
         unsafe_replies: VecDeque::new(),
         figures_ms: 0,
         epoch: 0,
+        looks_again: false,
         upstream: None,
     }))
 }

@@ -11,7 +11,7 @@ use crate::lua::Watchdog;
 use crate::net::listener::Listener;
 use crate::ring::Options;
 use crate::runtime::stores::StoreMap;
-use crate::runtime::{Backend, Placement, RuntimeConfig, RuntimeStats};
+use crate::runtime::{Backend, Placement, Protocol, RuntimeConfig, RuntimeStats};
 use crate::store::{Settings, SharedStore};
 
 struct Rig {
@@ -176,7 +176,8 @@ fn a_proxy_keeps_half_closes_and_tries_the_next_backend() {
         Backend { name: "closed".to_owned(), addresses: vec![closed], ..Backend::default() },
         Backend { name: "cache".to_owned(), addresses: vec![cache], ..Backend::default() },
     ];
-    let address = rig.place(config(RuntimeKind::Proxy), backends);
+    let tcp = RuntimeConfig { protocol: Protocol::Messages, ..config(RuntimeKind::Proxy) };
+    let address = rig.place(tcp, backends);
     for _ in 0..4 {
         let mut stream = TcpStream::connect(address).expect("the listener is there");
         stream.write_all(b"PING\r\nECHO abc\r\n").expect("the proxy reads");

@@ -61,10 +61,21 @@ pub fn look(local: &mut Local, index: usize, epoch: u64) {
 pub fn look_at_store(local: &mut Local, runtime: RuntimeId) {
     let now_ms = local.now.unix_ms;
     let Some(&index) = local.index.get(&runtime) else { return };
-    let Some(state) = local.instance_at(index).cache.as_ref() else { return };
-    let store = Arc::clone(&state.store);
-    let epoch = store.lock(now_ms).instance.replication.epoch();
-    look(local, index, epoch);
+    let Some(store) = store(local, index) else { return };
+    let epoch = store.lock_now(now_ms).map(|held| held.instance.replication.epoch());
+    match epoch {
+        Some(epoch) => look(local, index, epoch),
+        None => look_again(local, index, runtime),
+    }
+}
+
+/// Somebody holds the store: a timer looks at it.
+fn look_again(local: &mut Local, index: usize, runtime: RuntimeId) {
+    let Some(state) = local.instance_at(index).cache.as_mut() else { return };
+    if !std::mem::replace(&mut state.looks_again, true) {
+        let event = TimerEvent::Upstream { runtime };
+        local.timers.insert(local.now, limits::REPLICA_LOOK_MS, event);
+    }
 }
 
 fn upstream(local: &mut Local, index: usize) -> Option<&mut Upstream> {
@@ -316,6 +327,10 @@ fn arm(local: &mut Local, index: usize, pause_ms: u64) {
 pub fn on_timer(local: &mut Local, runtime: RuntimeId) {
     let now_ms = local.now.monotonic_ms();
     let Some(&index) = local.index.get(&runtime) else { return };
+    let state = local.instance_at(index).cache.as_mut();
+    if state.is_some_and(|state| std::mem::take(&mut state.looks_again)) {
+        look_at_store(local, runtime);
+    }
     let Some(upstream) = upstream(local, index) else { return };
     upstream.timer = None;
     let Some(slot) = upstream.slot else { return dial(local, index) };
