@@ -9,6 +9,7 @@ mod bounds;
 mod commands;
 mod disk;
 pub mod fields;
+mod later;
 mod proxied;
 mod secure;
 mod values;
@@ -267,7 +268,7 @@ fn find(kind: RuntimeKind, name: &str) -> Result<&'static Field, Box<FieldError>
         return Ok(field);
     }
     let mut error = FieldError::new(name, format!("a {kind} has no such field"));
-    if let Some(reason) = fields::later(&name_normal) {
+    if let Some(reason) = later::later(&name_normal) {
         error.message = reason.to_owned();
     } else if let Some(field) = every_field().find(|field| field.is_named(&name_normal)) {
         let kinds: Vec<&str> = field.kinds.iter().map(|kind| kind.name()).collect();

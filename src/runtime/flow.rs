@@ -527,29 +527,26 @@ impl Local {
         connection.seat = None;
         let (index, is_opening) = (connection.instance, connection.is_opening());
         let is_client = self.instance_at(index).config().kind == RuntimeKind::Client;
+        let is_counted = match self.connections.at(slot).role {
+            Role::Guest => !is_client,
+            Role::Server | Role::Front(_) | Role::HttpFront(_) | Role::Cache(_) => true,
+            _ => false,
+        };
+        if is_counted {
+            StatsCell::subtract(&self.instance_at(index).cell(worker).connections, 1);
+        }
         match self.connections.at(slot).role {
             Role::Guest if is_client => client::on_refused(self, slot),
-            Role::Guest => {
-                StatsCell::subtract(&self.instance_at(index).cell(worker).connections, 1);
-            }
+            Role::Guest => {}
             Role::Back(_) | Role::HttpBack(_) | Role::Probe(_) if is_opening => {
                 proxy::on_refused(self, slot)
             }
-            Role::Server => {
-                StatsCell::subtract(&self.instance_at(index).cell(worker).connections, 1);
-                server::on_close(self, slot);
-            }
-            Role::Client => client::on_close(self, slot),
-            Role::Front(_) | Role::HttpFront(_) => {
-                StatsCell::subtract(&self.instance_at(index).cell(worker).connections, 1);
-                proxy::on_close(self, slot);
-            }
             Role::Back(_) | Role::HttpBack(_) | Role::Probe(_) => proxy::on_close(self, slot),
+            Role::Front(_) | Role::HttpFront(_) => proxy::on_close(self, slot),
+            Role::Server => server::on_close(self, slot),
+            Role::Client => client::on_close(self, slot),
             Role::Upstream => cache::replica::on_close(self, slot),
-            Role::Cache(_) => {
-                StatsCell::subtract(&self.instance_at(index).cell(worker).connections, 1);
-                cache::on_close(self, slot);
-            }
+            Role::Cache(_) => cache::on_close(self, slot),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::access::AccessClock;
 use super::blocked::Waited;
+use super::collection::Collection;
 use super::deadlines::{Deadlines, earliest_of};
 use super::entry::{Entry, EntryBox, EntryMut};
 use super::hash::Hash;
@@ -17,7 +18,7 @@ use super::small::NEVER;
 use super::sorted_set::SortedSet;
 use super::stream::Stream;
 use super::table::{Place, Table};
-use super::value::{Kind, Text, Value, ValueMut};
+use super::value::{Kind, Text, Value};
 use super::{CommandError, Hasher};
 
 /// One of a store's databases.
@@ -583,33 +584,3 @@ impl Expiry {
         }
     }
 }
-
-/// A value type that commands change in place.
-trait Collection: Sized {
-    fn create(hasher: Hasher) -> Value;
-    fn of(value: ValueMut<'_>) -> Option<&mut Self>;
-}
-
-macro_rules! collection {
-    ($type:ident, |$hasher:pat_param| $create:expr) => {
-        impl Collection for $type {
-            fn create($hasher: Hasher) -> Value {
-                Value::$type(Box::new($create))
-            }
-
-            #[inline]
-            fn of(value: ValueMut<'_>) -> Option<&mut $type> {
-                match value {
-                    ValueMut::$type(value) => Some(value),
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-collection!(List, |_| List::new());
-collection!(Set, |_| Set::new());
-collection!(Hash, |_| Hash::new());
-collection!(SortedSet, |_| SortedSet::new());
-collection!(Stream, |_| Stream::new());

@@ -12,6 +12,7 @@ pub mod blocked;
 mod bucket;
 pub mod call;
 pub mod clients;
+mod collection;
 pub mod commands;
 pub mod config;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The table of runtime fields, one row each.
 //!
-//! A field that is known but has no effect in this version is in [`later`]: refused with the reason, never accepted
-//! and ignored.
+//! A field that is known but has no effect in this version is in [`super::later`]: refused with the reason, never
+//! accepted and ignored.
 
 use serde_json::{Value, json};
 
@@ -589,16 +589,3 @@ pub static FIELDS: &[Field] = &[
         read: |config| config.autostart.map(|start| json!(start)),
     },
 ];
-
-const NOT_YET: &str = "isn't in this version yet";
-
-/// Why a field that is planned is refused; nothing for a field that nobody knows.
-pub fn later(name: &str) -> Option<&'static str> {
-    match name {
-        "http_cache" => Some("files that are asked for often are kept in memory anyway"),
-        "udp" => Some("UDP isn't in this version yet"),
-        "master_pw" | "master_forward" | "cache" | "log" | "write" | "drain" | "sidecar"
-        | "raw" => Some(NOT_YET),
-        _ => None,
-    }
-}

@@ -318,7 +318,11 @@ fn every_row_is_whole() {
     let fields: Vec<&Field> = every_field().collect();
     for (index, field) in fields.iter().enumerate() {
         assert!(!field.help.is_empty() && !field.kinds.is_empty(), "{}", field.name);
-        assert!(fields::later(field.name).is_none(), "{} is both known and refused", field.name);
+        assert!(
+            super::later::later(field.name).is_none(),
+            "{} is both known and refused",
+            field.name
+        );
         for kind in field.kinds {
             let names = |other: &Field| field.is_named(other.name) && other.kinds.contains(kind);
             assert_eq!(
