@@ -202,11 +202,7 @@ impl Manager {
     fn switch(&mut self, commit: Commit) {
         let mut placements: BTreeMap<u8, Vec<Placement>> = BTreeMap::new();
         let mut made = Vec::new();
-        let soon: Vec<(&str, SocketAddr)> = commit
-            .steps
-            .iter()
-            .filter_map(|step| Some((&*step.config.name, self.listens(step)?)))
-            .collect();
+        let soon = self.listening_soon(&commit.steps);
         for (index, step) in commit.steps.iter().enumerate().filter(|(_, step)| step.runs) {
             made.extend(self.ensure_runtime(&commit.generation, index));
             let placement = self.placement_of(&commit, index, &soon);
@@ -273,6 +269,11 @@ impl Manager {
             NewListener::Reserved(reserved) => Some(reserved.address()),
             NewListener::From(owner) => held(owner),
         }
+    }
+
+    /// Where the runtimes of all steps will listen: one may be another's backend.
+    fn listening_soon<'a>(&self, steps: &'a [Step]) -> Vec<(&'a str, SocketAddr)> {
+        steps.iter().filter_map(|step| Some((&*step.config.name, self.listens(step)?))).collect()
     }
 
     fn placement_of(
@@ -356,9 +357,11 @@ impl Manager {
         then: impl FnOnce(&mut Manager, Vec<Step>) + 'static,
     ) {
         let mut messages = Vec::new();
+        let soon = self.listening_soon(&steps);
         for step in steps.iter().filter(|step| step.runs) {
             let Some(runtime) = self.runtimes.get(&step.config.name) else { continue };
-            let placement = self.placement(runtime);
+            let backends = self.backends_with(&runtime.config, &soon);
+            let placement = Placement { backends, ..self.placement(runtime) };
             let elsewhere = step.workers.iter().filter(|w| !present.contains(w));
             messages.extend(elsewhere.map(|worker| (*worker, placement.clone())));
         }
