@@ -116,6 +116,28 @@ pub const PROXY_WEIGHT_MAX: u64 = 1000;
 pub const PROXY_HOSTS_MAX: usize = 1024;
 /// Header changes of one proxy and direction.
 pub const PROXY_HEADER_CHANGES_MAX: usize = 64;
+/// Datagrams that wait for a socket to send them; more are dropped.
+pub const DATAGRAMS_QUEUED_MAX: usize = 16 * 1024;
+/// Their payloads together.
+pub const DATAGRAM_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Datagrams of one batch: each is an op of the kernel's.
+pub const DATAGRAMS_PER_SEND: usize = 256;
+/// Peers of a UDP server that names no limit.
+pub const UDP_PEERS_MAX: usize = 10_000;
+/// How long a peer of a UDP server may be silent, in seconds, if its runtime doesn't say otherwise.
+pub const UDP_PEER_IDLE_S: u64 = 60;
+/// The largest factor by which an unverified peer may be sent more than it has sent.
+pub const AMPLIFICATION_MAX: u64 = 1000;
+/// Multicast groups of a server; Linux joins 20 by itself (`net.ipv4.igmp_max_memberships`).
+pub const MULTICAST_GROUPS_MAX: usize = 64;
+/// Wrong passwords of one connection before it is closed.
+pub const MASTER_TRIES_MAX: u32 = 5;
+/// Wrong passwords from one address in a time before all are refused unseen.
+pub const MASTER_TRIES_PER_ADDRESS_MAX: u32 = 10;
+/// That time, in milliseconds.
+pub const MASTER_TRIES_MS: u64 = 60_000;
+/// Addresses whose wrong passwords are remembered; when there are more, the oldest is forgotten.
+pub const MASTER_ADDRESSES_MAX: usize = 4096;
 /// Pending connections of a listening socket (the kernel caps it at `net.core.somaxconn`).
 pub const LISTEN_BACKLOG: i32 = 4096;
 /// Entries of a ring's submission queue; the completion queue has four times as many.

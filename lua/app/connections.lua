@@ -121,6 +121,17 @@ function Connection.close(object, code, reason)
   return true
 end
 
+--- Says that a UDP peer is who its address says, for it has shown what only that one can know: from now on it is sent
+--- as much as there is to send. Other connections are verified by their transport.
+function Connection.verify(object)
+  local record = record_from(object, "verify")
+  if not record or record.closed then
+    return nil, closed
+  end
+  sk.leaf.verify(host, record.id)
+  return true
+end
+
 --- The request that became a WebSocket, from what the host says of it: `target`, `path`, `query`, `headers` by name in
 --- lower case, `subprotocol`.
 local function parse_request(text)

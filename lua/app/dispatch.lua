@@ -303,6 +303,8 @@ function sk.finish(me)
         call_message(record, item, 0)
       elseif item.is_binary then
         call_message(record, item.text, 1)
+      elseif item.is_master then
+        sk.master_asked(record, item.text)
       elseif item.is_upgrade then
         sk.upgraded(record, item.text)
       else

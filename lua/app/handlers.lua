@@ -50,6 +50,35 @@ call_event[sk.WEBSOCKET] = function(_, event)
   end
 end
 
+--- Runs `on_master_auth`; from a loop's body. Only true makes the client the master.
+local function master_asked(record, password)
+  local runtime = record.runtime
+  local handler = runtime.handlers.on_master_auth
+  local ok, answer = true, false
+  if handler then
+    ok, answer = call(record, "on_master_auth", runtime, nil, handler, record.object, password)
+  end
+  if not record.closed then
+    leaf.master(host, record.id, ok and answer == true)
+  end
+end
+sk.master_asked = master_asked
+
+call_event[sk.MASTER] = function(_, event)
+  local record = records[event.slot]
+  if not record or record.id ~= event.id then
+    return
+  end
+  local password = str(event.bytes, event.len)
+  if record.parked then
+    local box = record.box or {}
+    record.box = box
+    box[#box + 1] = { is_master = true, text = password }
+  else
+    master_asked(record, password)
+  end
+end
+
 call_event[sk.OPEN] = function(loop, event)
   local runtime = loop.runtime
   local record = sk.join(runtime, event)

@@ -399,6 +399,7 @@ local ORIGINAL = {
   on_message = function(fn) return function(_, message) return fn(message) end end,
   on_client_message = function(fn) return function(conn, message) return fn(conn.id, message) end end,
   on_websocket = function(fn) return function(conn, headers) return fn(conn.id, headers) end end,
+  on_master_auth = function(fn) return function(conn, password) return fn(conn.id, password) end end,
   on_tick = function(fn) return function(_, passed) return fn(passed) end end,
   on_route = function(fn) return function(req) return fn(req.method, req.path) end end,
   on_http_request = function(fn) return function(req) return fn(sk.original_request(req)) end end,

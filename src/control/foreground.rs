@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Outcome};
 use super::manager::Manager;
 use crate::error::OperatorError;
+use crate::runtime::Address;
 
 /// A file that is being applied.
 pub struct Started {
@@ -72,12 +73,21 @@ fn summary(rows: &[Value], file: &str) -> String {
 
 /// A command that talks to a runtime.
 fn try_next(row: &Value) -> Option<String> {
-    let listen: std::net::SocketAddr = row["listen"].as_str()?.parse().ok()?;
+    let address: Address = row["listen"].as_str()?.parse().ok()?;
+    if let Address::Unix(path) = &address {
+        let path = path.path().display();
+        return match row["type"].as_str()? {
+            "cache" => Some(format!("redis-cli -s {path} ping")),
+            _ => Some(format!("nc -U {path}")),
+        };
+    }
+    let listen = address.socket()?;
     let host =
         if listen.ip().is_unspecified() { "127.0.0.1".to_owned() } else { listen.ip().to_string() };
     let port = listen.port();
     match row["type"].as_str()? {
         "cache" => Some(format!("redis-cli -h {host} -p {port} ping")),
+        _ if address.is_udp() => Some(format!("nc -u {host} {port}")),
         _ => Some(format!("nc {host} {port}")),
     }
 }

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -14,7 +13,7 @@ use crate::error::{OperatorError, ScriptError};
 use crate::id::RuntimeKind;
 use crate::lua::{Definition, Definitions};
 use crate::runtime::config::{backend_parts, check_name};
-use crate::runtime::{RuntimeConfig, Strategy};
+use crate::runtime::{Address, Mode, RuntimeConfig, Strategy};
 use crate::suggest::did_you_mean;
 
 /// Something wrong in a file.
@@ -92,7 +91,7 @@ pub struct World {
     /// Other runtimes by name: their type, and who made them in words.
     pub runtimes: BTreeMap<String, (RuntimeKind, String)>,
     /// Addresses that others listen on, with the runtime's name.
-    pub addresses: Vec<(SocketAddr, String)>,
+    pub addresses: Vec<(Address, String)>,
 }
 
 /// The callbacks that runtimes of a type may have.
@@ -107,6 +106,7 @@ pub fn callbacks(kind: RuntimeKind) -> &'static [&'static str] {
             "on_message",
             "on_client_message",
             "on_http_request",
+            "on_master_auth",
             "on_tick",
         ],
         RuntimeKind::Client => {
@@ -135,7 +135,6 @@ pub fn callbacks(kind: RuntimeKind) -> &'static [&'static str] {
 const CALLBACKS_LATER: &[&str] = &[
     "on_auth",
     "on_send",
-    "on_master_auth",
     "on_websocket",
     "on_proxy_request",
     "on_proxy_response",
@@ -168,6 +167,7 @@ pub fn check(definitions: &Definitions, world: &World) -> Result<Vec<RuntimeConf
                 }
                 check_address(definition, &config, &configs, world, &mut problems);
                 check_backends(definition, &config, definitions, world, &mut problems);
+                check_master(definition, &config, &mut problems);
                 configs.push(config);
             }
             Err(errors) => problems.extend(errors.into_iter().map(|error| {
@@ -190,6 +190,7 @@ pub fn check_script(definition: &Definition, config: &RuntimeConfig) -> Result<(
     let mut problems = Vec::new();
     check_callbacks(definition, &mut problems);
     check_route(definition, config, &mut problems);
+    check_master(definition, config, &mut problems);
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
@@ -254,10 +255,11 @@ fn check_address(
     world: &World,
     problems: &mut Vec<Problem>,
 ) {
-    let Some(address) = config.listen else { return };
-    let here = earlier.iter().filter_map(|other| Some((other.listen?, other.name.as_str())));
-    let there = world.addresses.iter().map(|(address, name)| (*address, name.as_str()));
-    if let Some((taken, name)) = here.chain(there).find(|(other, _)| overlap(*other, address)) {
+    let Some(address) = &config.listen else { return };
+    let here =
+        earlier.iter().filter_map(|other| Some((other.listen.as_ref()?, other.name.as_str())));
+    let there = world.addresses.iter().map(|(address, name)| (address, name.as_str()));
+    if let Some((taken, name)) = here.chain(there).find(|(other, _)| other.overlaps(address)) {
         let message = format!(
             "{} \"{}\": port: {address} clashes with \"{name}\", which listens on {taken}",
             definition.kind, definition.name
@@ -271,13 +273,6 @@ fn check_tls(definition: &Definition, config: &RuntimeConfig, problems: &mut Vec
         let message = format!("{} \"{}\": {}", definition.kind, definition.name, error.message);
         problems.push(Problem::of(definition, message, error.hint));
     }
-}
-
-/// Whether two addresses can't be listened on at the same time.
-pub fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    one.port() != 0
-        && one.port() == other.port()
-        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
 }
 
 fn check_backends(
@@ -312,6 +307,16 @@ fn check_backends(
             }
         };
         problems.push(Problem::of(definition, message, hint));
+    }
+}
+
+/// Somebody must be able to become the master.
+fn check_master(definition: &Definition, config: &RuntimeConfig, problems: &mut Vec<Problem>) {
+    let decides = definition.handlers.iter().any(|handler| handler == "on_master_auth");
+    if config.mode == Mode::Master && !decides && config.master_password.is_none() {
+        let message = format!("server \"{}\": mode master without a password", definition.name);
+        let hint = "give it master_pw = \"...\" (--master-pw), or on_master_auth = function(conn, pw) ... end";
+        problems.push(Problem::of(definition, message, Some(hint.to_owned())));
     }
 }
 

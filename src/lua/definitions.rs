@@ -95,6 +95,7 @@ pub(super) fn handlers_of(names: &[String]) -> Handlers {
             "on_delete" => Handlers::ON_DELETE,
             "on_miss" => Handlers::ON_MISS,
             "write_behind" => Handlers::WRITE_BEHIND,
+            "on_master_auth" => Handlers::ON_MASTER_AUTH,
             _ => Handlers::default(),
         })
     })

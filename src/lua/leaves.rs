@@ -55,6 +55,7 @@ pub(super) mod kind {
     pub(in crate::lua) const WEBSOCKET: u32 = 16;
     pub(in crate::lua) const SOCKET: u32 = 17;
     pub(in crate::lua) const ROUTE_REQUEST: u32 = 18;
+    pub(in crate::lua) const MASTER: u32 = 20;
     pub(in crate::lua) const HOOK: u32 = 24;
     pub(in crate::lua) const MISS: u32 = 25;
     pub(in crate::lua) const BEHIND: u32 = 26;
@@ -81,11 +82,13 @@ struct StoreAnswer {
 
 /// Names and addresses of all leaves, for `lua/app/boot.lua`.
 pub(super) fn addresses() -> impl Iterator<Item = (&'static str, *const ())> {
-    let own: [(&'static str, *const ()); 14] = [
+    let own: [(&'static str, *const ()); 16] = [
         ("send", send as *const ()),
         ("broadcast", broadcast as *const ()),
         ("close", close as *const ()),
         ("park", park as *const ()),
+        ("verify", verify as *const ()),
+        ("master", master as *const ()),
         ("timer", timer as *const ()),
         ("cancel_timer", cancel_timer as *const ()),
         ("route", route as *const ()),
@@ -182,6 +185,22 @@ unsafe extern "C" fn park(host: *mut c_void, id: f64, parked: bool) {
     let context = unsafe { context(host) };
     if let Some(connection) = connection(id) {
         context.push(Action::Park { connection, parked });
+    }
+}
+
+unsafe extern "C" fn verify(host: *mut c_void, id: f64) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    if let Some(connection) = connection(id) {
+        context.push(Action::Verify { connection });
+    }
+}
+
+unsafe extern "C" fn master(host: *mut c_void, id: f64, granted: bool) {
+    // SAFETY: the dispatcher passes its own host pointer.
+    let context = unsafe { context(host) };
+    if let Some(connection) = connection(id) {
+        context.push(Action::Master { connection, granted });
     }
 }
 

@@ -182,6 +182,8 @@ impl Handlers {
     pub const ON_ROUTE: Handlers = Handlers(1 << 5);
     /// `on_http_request`.
     pub const ON_HTTP: Handlers = Handlers(1 << 6);
+    /// `on_master_auth`.
+    pub const ON_MASTER_AUTH: Handlers = Handlers(1 << 24);
 
     /// cache: `on_expire`.
     pub const ON_EXPIRE: Handlers = Handlers(1 << 7);
@@ -235,6 +237,10 @@ pub enum Action {
     },
     /// Close after what was sent has gone out; a WebSocket with a code and a reason, which is in the VM's arena.
     Close { connection: ConnectionId, code: Option<u16>, start: usize, len: usize },
+    /// The handler knows that a UDP peer is who its address says.
+    Verify { connection: ConnectionId },
+    /// `on_master_auth` has decided about a client.
+    Master { connection: ConnectionId, granted: bool },
     /// The connection's handler waits (`true`): parse nothing more of it; or has ended (`false`).
     Park { connection: ConnectionId, parked: bool },
     /// Wake `timer` after `delay_ms`; the host answers with the VM's `on_timer`.

@@ -8,7 +8,6 @@ mod hooks;
 mod http;
 mod sockets;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,7 +28,7 @@ use super::{
 use crate::error::ScriptError;
 use crate::id::{ConnectionId, RuntimeId};
 use crate::limits::{VM_EVENTS_MAX, VM_RETRIES_MAX};
-use crate::ring::Now;
+use crate::ring::{Address, Now};
 
 /// An app's Lua state on one worker. Made, used and dropped on that worker's thread.
 pub struct AppVm {
@@ -209,22 +208,22 @@ impl AppVm {
 
     /// A connection is open: a server's accepted one, a client's to its target. Told also without an `on_connect`: the
     /// runtime's object counts and finds its connections.
-    pub fn on_open(&mut self, runtime: RuntimeId, connection: ConnectionId, peer: SocketAddr) {
+    pub fn on_open(&mut self, runtime: RuntimeId, connection: ConnectionId, peer: &Address) {
         self.push_peer(runtime, kind::OPEN, connection, peer);
     }
 
     /// A connection of an older generation is now this one's: like [`AppVm::on_open`], without `on_connect`.
-    pub fn on_adopt(&mut self, runtime: RuntimeId, connection: ConnectionId, peer: SocketAddr) {
+    pub fn on_adopt(&mut self, runtime: RuntimeId, connection: ConnectionId, peer: &Address) {
         self.push_peer(runtime, kind::ADOPT, connection, peer);
     }
 
     /// A connection that speaks HTTP is new here: no handler hears of it before its first request.
-    pub fn on_visit(&mut self, runtime: RuntimeId, connection: ConnectionId, peer: SocketAddr) {
+    pub fn on_visit(&mut self, runtime: RuntimeId, connection: ConnectionId, peer: &Address) {
         self.push_peer(runtime, kind::VISIT, connection, peer);
     }
 
-    fn push_peer(&mut self, runtime: RuntimeId, kind: u32, id: ConnectionId, peer: SocketAddr) {
-        let ip = peer.ip().to_string();
+    fn push_peer(&mut self, runtime: RuntimeId, kind: u32, id: ConnectionId, peer: &Address) {
+        let ip = peer.host();
         let port = u32::from(peer.port());
         self.push_for(runtime, kind, id.bits() as f64, id.slot(), port, ip.as_bytes());
     }
@@ -249,6 +248,12 @@ impl AppVm {
         self.push_for(runtime, kind::WEBSOCKET, id, connection.slot(), 0, request);
     }
 
+    /// A client has said `master PASSWORD`; [`Action::Master`] answers.
+    pub fn on_master(&mut self, runtime: RuntimeId, connection: ConnectionId, password: &[u8]) {
+        let id = connection.bits() as f64;
+        self.push_for(runtime, kind::MASTER, id, connection.slot(), 0, password);
+    }
+
     /// The connection is gone; also of a parked one. A WebSocket ends with a code and a reason.
     pub fn on_close(&mut self, connection: ConnectionId, code: u16, reason: &str) {
         let (id, code) = (connection.bits() as f64, u32::from(code));
@@ -260,10 +265,10 @@ impl AppVm {
         &mut self,
         runtime: RuntimeId,
         connection: ConnectionId,
-        peer: SocketAddr,
-        local: SocketAddr,
+        peer: &Address,
+        local: &Address,
     ) {
-        let addresses = format!("{} {} {}", peer.ip(), local.ip(), local.port());
+        let addresses = format!("{} {} {}", peer.host(), local.host(), local.port());
         let (id, port) = (connection.bits() as f64, u32::from(peer.port()));
         self.push_for(runtime, kind::ROUTE, id, connection.slot(), port, addresses.as_bytes());
     }

@@ -6,24 +6,31 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
-use super::listener::{parse_ip, parse_port};
+use super::listener::{parse_address, parse_ip, parse_port};
 use crate::error::OperatorError;
+use crate::ring::address::UNIX;
 use crate::ring::random::Random;
+use crate::ring::{Address, UnixPath};
 
-/// `host:port`: where to connect to.
+/// `host:port` or `unix:/path`: where to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Target {
-    /// A name, an IPv4 address, or an IPv6 address without brackets.
+    /// A name, an IPv4 address, or an IPv6 address without brackets; `unix` for a path.
     pub host: String,
-    /// Never 0.
+    /// Never 0, but of a path.
     pub port: u16,
+    /// A Unix socket's.
+    pub path: Option<UnixPath>,
 }
 
 impl Target {
     /// The address, if the host is a literal one (or `localhost`, 127.0.0.1): no lookup is needed.
-    pub fn literal(&self) -> Option<SocketAddr> {
+    pub fn literal(&self) -> Option<Address> {
+        if let Some(path) = &self.path {
+            return Some(Address::Unix(path.clone()));
+        }
         let host = if self.host == "localhost" { "127.0.0.1" } else { &self.host };
-        host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.port))
+        host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.port).into())
     }
 
     /// All addresses of the host, in the system's order of preference.
@@ -33,7 +40,7 @@ impl Target {
     ///
     /// # Errors
     /// The name isn't known or no name server answers.
-    pub fn resolve(&self) -> Result<Vec<SocketAddr>, OperatorError> {
+    pub fn resolve(&self) -> Result<Vec<Address>, OperatorError> {
         if let Some(address) = self.literal() {
             return Ok(vec![address]);
         }
@@ -41,7 +48,7 @@ impl Target {
             OperatorError::failed(format!("can't find the address of {}: {error}", self.host))
                 .hint(format!("`getent hosts {}` asks the same resolver", self.host))
         })?;
-        Ok(found.collect())
+        Ok(found.map(Address::Ip).collect())
     }
 }
 
@@ -49,9 +56,13 @@ impl FromStr for Target {
     type Err = OperatorError;
 
     fn from_str(text: &str) -> Result<Target, OperatorError> {
+        if text.trim().starts_with(UNIX) {
+            let Address::Unix(path) = parse_address(text)? else { unreachable!("it says so") };
+            return Ok(Target { host: "unix".to_owned(), port: 0, path: Some(path) });
+        }
         let wrong = || {
             OperatorError::usage(format!("\"{text}\" is not an address to connect to")).hint(
-                "write HOST:PORT or [IPV6]:PORT, for example 127.0.0.1:9000 or db.example.org:6379",
+                "write HOST:PORT, [IPV6]:PORT or unix:/PATH, for example 127.0.0.1:9000 or db.example.org:6379",
             )
         };
         let (host, port) = text.trim().rsplit_once(':').ok_or_else(wrong)?;
@@ -61,13 +72,15 @@ impl FromStr for Target {
             None if is_host_name(host) => host.to_string(),
             None => return Err(wrong()),
         };
-        Ok(Target { host, port })
+        Ok(Target { host, port, path: None })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
+        if let Some(path) = &self.path {
+            write!(f, "{UNIX}{}", path.path().display())
+        } else if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
             write!(f, "{}:{}", self.host, self.port)
@@ -125,6 +138,7 @@ mod tests {
     fn targets_are_read_as_people_write_them() {
         let cases = [
             ("127.0.0.1:9000", Some(("127.0.0.1:9000", Some("127.0.0.1:9000")))),
+            ("unix:/run/a.sock", Some(("unix:/run/a.sock", Some("unix:/run/a.sock")))),
             ("localhost:1", Some(("localhost:1", Some("127.0.0.1:1")))),
             ("[::1]:80", Some(("[::1]:80", Some("[::1]:80")))),
             ("db.example.org:6379", Some(("db.example.org:6379", None))),

@@ -5,22 +5,39 @@
 use std::fs;
 use std::path::Path;
 
-/// The state of a listening socket in `/proc/net/tcp` (`TCP_LISTEN`).
-const LISTEN: &str = "0A";
+/// The state of a listening socket in `/proc/net/tcp` (`TCP_LISTEN`), and of an open one in `/proc/net/udp`.
+const STATES: [&str; 2] = ["0A", "07"];
 
-/// The name and number of a process that listens on a TCP port of this machine.
-pub fn of_port(port: u16) -> Option<(String, u32)> {
-    let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
+/// The name and number of a process that listens on a port of this machine; `table` is `tcp` or `udp`.
+pub fn of_port(table: &str, port: u16) -> Option<(String, u32)> {
+    let inodes: Vec<String> = ["", "6"]
         .iter()
-        .filter_map(|path| fs::read_to_string(path).ok())
+        .filter_map(|family| fs::read_to_string(format!("/proc/net/{table}{family}")).ok())
         .flat_map(|table| listening(&table, port))
         .collect();
+    of_inodes(&inodes)
+}
+
+/// The same for the path of a Unix socket.
+pub fn of_path(path: &Path) -> Option<(String, u32)> {
+    let table = fs::read_to_string("/proc/net/unix").ok()?;
+    let inode = |line: &str| {
+        let (_, bound) = line.split_once('/')?;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let fits = path.to_str()?.strip_prefix('/') == Some(bound);
+        words.get(6).filter(|_| fits).map(|inode| (*inode).to_owned())
+    };
+    let inodes: Vec<String> = table.lines().skip(1).filter_map(inode).collect();
+    of_inodes(&inodes)
+}
+
+fn of_inodes(inodes: &[String]) -> Option<(String, u32)> {
     if inodes.is_empty() {
         return None;
     }
     fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let process: u32 = entry.file_name().to_str()?.parse().ok()?;
-        holds(&entry.path(), &inodes).then(|| (name(&entry.path()), process))
+        holds(&entry.path(), inodes).then(|| (name(&entry.path()), process))
     })
 }
 
@@ -29,7 +46,8 @@ fn listening(table: &str, port: u16) -> Vec<String> {
     let inode = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (_, bound) = words.get(1)?.rsplit_once(':')?;
-        let fits = u16::from_str_radix(bound, 16) == Ok(port) && words.get(3) == Some(&LISTEN);
+        let fits = u16::from_str_radix(bound, 16) == Ok(port)
+            && words.get(3).is_some_and(|state| STATES.contains(state));
         words.get(9).filter(|_| fits).map(|inode| (*inode).to_owned())
     };
     table.lines().skip(1).filter_map(inode).collect()
@@ -56,9 +74,9 @@ mod tests {
     fn a_listening_port_is_found_and_its_process_named() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert_eq!(of_port(port).map(|(_, process)| process), Some(std::process::id()));
+        assert_eq!(of_port("tcp", port).map(|(_, process)| process), Some(std::process::id()));
         drop(listener);
-        assert_eq!(of_port(port), None);
+        assert_eq!(of_port("tcp", port), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 pub mod dial;
 pub mod holder;
 pub mod listener;
+pub mod multicast;
 pub mod outbox;
 pub mod tls;
 

@@ -7,6 +7,7 @@
 //!
 //! Must not know: protocols, runtimes, Lua, stores. It is the only reader of clocks.
 
+pub mod address;
 mod buffers;
 pub mod clock;
 pub mod datagram;
@@ -29,6 +30,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use address::{Address, UnixPath};
 pub use datagram::{Arrived, Datagram, Outcome};
 pub use features::Features;
 pub use setup::Options;
@@ -113,8 +115,8 @@ pub enum How {
 pub enum Op {
     /// Accept connections until told otherwise (multishot where the kernel has it): one [`Completion::Accepted`] each.
     Accept { fd: Fd, token: Token },
-    /// Make a stream socket (TCP_NODELAY, close-on-exec) and connect it. The fd comes with the completion.
-    Connect { address: SocketAddr, token: Token },
+    /// Make a socket (TCP_NODELAY, close-on-exec) and connect it. The fd comes with the completion.
+    Connect { address: Address, token: Token },
     /// Make a datagram socket, bound to `local` and fixed to `peer` where they are given: [`Completion::Connected`].
     Datagram { local: Option<SocketAddr>, peer: Option<SocketAddr>, token: Token },
     /// Receive into pool buffers until the completion says `more == false`.
@@ -223,10 +225,10 @@ pub trait Driver {
     /// A handle for other threads.
     fn waker(&self) -> Arc<dyn Wake>;
 
-    /// The peer's address of a connected or accepted socket (`getpeername(2)`).
-    fn peer(&self, fd: Fd) -> Result<SocketAddr, Errno>;
+    /// The peer's address of an accepted socket (`getpeername(2)`).
+    fn peer(&self, fd: Fd) -> Result<Address, Errno>;
 
-    /// A socket's own address (`getsockname(2)`).
+    /// An IP socket's own address (`getsockname(2)`).
     fn local(&self, fd: Fd) -> Result<SocketAddr, Errno>;
 
     /// Sets TCP_NODELAY on an accepted socket; a unix socket ignores it.

@@ -4,13 +4,68 @@
 
 #![allow(unsafe_code, reason = "system calls on raw descriptors")]
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::mem::ManuallyDrop;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 
-use super::{Errno, Fd};
+use super::{Address, Errno, Fd, UnixPath};
+
+/// A listening Unix socket with the file mode `mode`, close-on-exec. Nobody can connect before it has that mode.
+///
+/// # Errors
+/// What `socket`, `bind`, `chmod` or `listen` said; `AddrInUse` if the file is there already.
+pub fn listen_unix(path: &UnixPath, mode: u32, backlog: i32) -> io::Result<UnixListener> {
+    let socket = unix_socket(0)?;
+    let raw = RawAddress::from(&Address::Unix(path.clone()));
+    let (address, bytes) = raw.as_raw();
+    // SAFETY: `raw` holds that many bytes of an address and lives over the call.
+    if unsafe { libc::bind(socket.as_raw_fd(), address, bytes) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    std::fs::set_permissions(path.path(), Permissions::from_mode(mode))?;
+    // SAFETY: the descriptor is open, `socket` owns it.
+    if unsafe { libc::listen(socket.as_raw_fd(), backlog) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(UnixListener::from(socket))
+}
+
+/// Whether somebody listens at a path. Never blocks.
+///
+/// # Errors
+/// It can't be told: no permission, no socket, ...
+pub fn is_live(path: &UnixPath) -> io::Result<bool> {
+    let socket = unix_socket(libc::SOCK_NONBLOCK)?;
+    let raw = RawAddress::from(&Address::Unix(path.clone()));
+    let (address, bytes) = raw.as_raw();
+    // SAFETY: `raw` holds that many bytes of an address and lives over the call.
+    if unsafe { libc::connect(socket.as_raw_fd(), address, bytes) } == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        // Its queue is full.
+        Some(libc::EAGAIN) => Ok(true),
+        Some(libc::ECONNREFUSED | libc::ENOENT) => Ok(false),
+        _ => Err(error),
+    }
+}
+
+fn unix_socket(flags: libc::c_int) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | flags;
+    // SAFETY: plain integers, no memory is involved.
+    let fd = unsafe { libc::socket(libc::AF_UNIX, kind, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: socket(2) has just made `fd`; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
 
 /// A listening stream socket: SO_REUSEADDR, no SO_REUSEPORT, close-on-exec, blocking (as the ring wants it).
 ///
@@ -26,8 +81,12 @@ pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
 }
 
 /// A stream socket for [`super::Op::Connect`]: TCP_NODELAY, close-on-exec, blocking.
-pub(super) fn stream_for(address: &SocketAddr) -> Result<OwnedFd, Errno> {
-    let domain = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+pub(super) fn stream_for(address: &Address) -> Result<OwnedFd, Errno> {
+    let domain = match address.ip() {
+        Some(IpAddr::V4(_)) => libc::AF_INET,
+        Some(IpAddr::V6(_)) => libc::AF_INET6,
+        None => libc::AF_UNIX,
+    };
     // SAFETY: plain integers, no memory is involved.
     let fd = unsafe { libc::socket(domain, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
     if fd < 0 {
@@ -69,10 +128,20 @@ pub(super) fn set_nodelay(fd: Fd) {
     with_stream(fd, |stream| stream.set_nodelay(true)).unwrap_or(());
 }
 
-/// `getpeername(2)` of an IP socket.
-pub(super) fn peer(fd: Fd) -> Result<SocketAddr, Errno> {
-    with_stream(fd, TcpStream::peer_addr)
-        .map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EAFNOSUPPORT)))
+/// `getpeername(2)` of an IP socket; of a Unix socket the path that it came by.
+pub(super) fn peer(fd: Fd) -> Result<Address, Errno> {
+    let other = |error: io::Error| match error.raw_os_error() {
+        Some(errno) => Err(Errno(errno)),
+        None => unix_path(fd).ok_or(Errno(libc::EAFNOSUPPORT)),
+    };
+    with_stream(fd, TcpStream::peer_addr).map(Address::Ip).or_else(other)
+}
+
+fn unix_path(fd: Fd) -> Option<Address> {
+    // SAFETY: as in `with_stream`.
+    let stream = ManuallyDrop::new(unsafe { UnixStream::from_raw_fd(fd.0) });
+    let local = stream.local_addr().ok()?;
+    UnixPath::new(local.as_pathname()?).map(Address::Unix)
 }
 
 /// `getsockname(2)` of an IP socket.
@@ -115,6 +184,8 @@ pub(super) enum RawAddress {
     V4(libc::sockaddr_in),
     /// `AF_INET6`
     V6(libc::sockaddr_in6),
+    /// `AF_UNIX`
+    Unix(libc::sockaddr_un),
 }
 
 impl RawAddress {
@@ -123,7 +194,28 @@ impl RawAddress {
         match self {
             RawAddress::V4(raw) => ((&raw const *raw).cast(), size_of_val(raw) as libc::socklen_t),
             RawAddress::V6(raw) => ((&raw const *raw).cast(), size_of_val(raw) as libc::socklen_t),
+            RawAddress::Unix(raw) => {
+                ((&raw const *raw).cast(), size_of_val(raw) as libc::socklen_t)
+            }
         }
+    }
+}
+
+impl From<&Address> for RawAddress {
+    fn from(address: &Address) -> RawAddress {
+        let path = match address {
+            Address::Ip(address) | Address::Udp(address) => return address.into(),
+            Address::Unix(path) => path.path().as_os_str().as_bytes(),
+        };
+        let mut raw = libc::sockaddr_un {
+            sun_family: libc::AF_UNIX as libc::sa_family_t,
+            sun_path: [0; 108],
+        };
+        // A path is shorter than that by a zero byte at least: see `UnixPath::new`.
+        for (to, byte) in raw.sun_path.iter_mut().zip(path) {
+            *to = *byte as libc::c_char;
+        }
+        RawAddress::Unix(raw)
     }
 }
 

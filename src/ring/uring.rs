@@ -26,8 +26,8 @@ use super::setup::{self, Options};
 use super::socket::RawAddress;
 use super::wake::EventWake;
 use super::{
-    Arrived, Completion, Driver, Errno, Fd, How, Now, Op, OpKind, Received, Token, Wait, Wake,
-    clock, socket,
+    Address, Arrived, Completion, Driver, Errno, Fd, How, Now, Op, OpKind, Received, Token, Wait,
+    Wake, clock, socket,
 };
 use crate::error::OperatorError;
 
@@ -129,6 +129,12 @@ impl Uring {
                 return Ok(());
             }
             Op::Send { fd, chunks, token } => (self.send(fd, chunks, token), token),
+            Op::Connect { address: Address::Udp(peer), token } => {
+                let made = socket::datagram_for(None, Some(peer));
+                let result = made.map(|socket| Fd(socket.into_raw_fd()));
+                completions.push(Completion::Connected { token, result });
+                return Ok(());
+            }
             Op::Connect { address, token } => match self.connect(&address, token) {
                 Ok(entry) => (entry, token),
                 Err(errno) => {
@@ -208,7 +214,7 @@ impl Uring {
         }
     }
 
-    fn connect(&mut self, address: &SocketAddr, token: Token) -> Result<squeue::Entry, Errno> {
+    fn connect(&mut self, address: &Address, token: Token) -> Result<squeue::Entry, Errno> {
         let socket = socket::stream_for(address)?;
         let fd = types::Fd(socket.as_raw_fd());
         let (raw, bytes) = self.lent.dials.lend(token, socket, RawAddress::from(address));
@@ -435,7 +441,7 @@ impl Driver for Uring {
         Arc::clone(&self.waker) as Arc<dyn Wake>
     }
 
-    fn peer(&self, fd: Fd) -> Result<SocketAddr, Errno> {
+    fn peer(&self, fd: Fd) -> Result<Address, Errno> {
         socket::peer(fd)
     }
 

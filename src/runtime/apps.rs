@@ -14,6 +14,7 @@ use crate::limits;
 use crate::lua::vm::AppVm;
 use crate::lua::{AppSource, Binding, Handlers, Host, Stores, WatchSlot};
 use crate::proto::websocket::Kind;
+use crate::ring::Address;
 use crate::ring::timers::TimerId;
 use crate::store::SharedStore;
 use crate::store::hooks::OnLanded;
@@ -244,7 +245,7 @@ impl Local {
                     definition,
                     runtime: placement.id,
                     name: placement.config.name.clone(),
-                    port: placement.config.listen.map_or(0, |address| address.port()),
+                    port: placement.config.listen.as_ref().map_or(0, Address::port),
                 })
             })
             .collect();
@@ -369,13 +370,15 @@ impl Local {
     /// if it is new to it.
     pub fn vm_of(&mut self, slot: u32) -> Option<(&mut AppVm, RuntimeId, ConnectionId)> {
         let connection = self.connections.at(slot);
-        let (id, peer, seen) = (connection.id, connection.peer, connection.generation);
+        let (id, seen) = (connection.id, connection.generation);
         let is_http = matches!(connection.protocol, ProtocolState::Http(_));
         let instance = self.instances[connection.instance].as_ref()?;
         let (app, runtime) = (instance.app()?, instance.placement.id);
         let index = self.apps.serving(app, runtime)?;
         let hosted = self.apps.slots[index].as_mut()?;
         if seen != hosted.generation {
+            let connection = self.connections.at(slot);
+            let peer = &connection.peer;
             if is_http {
                 hosted.vm.on_visit(runtime, id, peer);
             } else if seen == 0 {
@@ -383,7 +386,7 @@ impl Local {
             } else {
                 hosted.vm.on_adopt(runtime, id, peer);
             }
-            self.connections.at(slot).generation = hosted.generation;
+            connection.generation = hosted.generation;
         }
         Some((&mut hosted.vm, runtime, id))
     }
@@ -407,16 +410,29 @@ impl Local {
         }
     }
 
+    /// A client has said a password to become the master.
+    pub fn tell_app_master(&mut self, slot: u32, password: &[u8]) {
+        match self.vm_of(slot) {
+            Some((vm, runtime, id)) => vm.on_master(runtime, id, password),
+            None => {
+                self.connections.at(slot).parked = false;
+                server::master::decide(self, slot, false);
+            }
+        }
+    }
+
     /// Where shall a proxied client go?
     pub fn tell_app_route(&mut self, slot: u32) {
         if matches!(self.connections.at(slot).role, Role::HttpFront(_)) {
             return proxy::http::ask_app(self, slot);
         }
         let index = self.connections.at(slot).instance;
-        let listen = self.instance_at(index).config().listen;
-        let peer = self.connections.at(slot).peer;
+        let peer = self.connections.at(slot).peer.clone();
+        let listen = self.instance_at(index).config().listen.clone();
         match self.vm_of(slot) {
-            Some((vm, runtime, id)) => vm.on_route(runtime, id, peer, listen.unwrap_or(peer)),
+            Some((vm, runtime, id)) => {
+                vm.on_route(runtime, id, &peer, listen.as_ref().unwrap_or(&peer));
+            }
             None => proxy::on_route(self, slot, crate::lua::Route::Refused),
         }
     }

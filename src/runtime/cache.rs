@@ -6,14 +6,13 @@
 //! peer doesn't take.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::id::ConnectionId;
 use crate::limits;
 use crate::proto::resp::RequestParser;
 use crate::ring::timers::TimerId;
-use crate::ring::{Driver, Received};
+use crate::ring::{Address, Driver, Received};
 use crate::store::batch::{self, Batch, Progress, Stop};
 use crate::store::clients::Client;
 use crate::store::mail::Mailbox;
@@ -162,19 +161,15 @@ pub enum Join {
 }
 
 /// A client has just connected.
-pub fn join(local: &mut Local, index: usize, id: ConnectionId, peer: SocketAddr) -> Join {
+pub fn join(local: &mut Local, slot: u32, index: usize, id: ConnectionId) -> Join {
     let now_ms = local.now.unix_ms;
     let connection = id.bits();
+    let address = redis_address(&local.connections.at(slot).peer);
     let instance = local.instance_at(index);
-    let listen = instance.config().listen;
+    let local_address = instance.config().listen.as_ref().map_or_else(String::new, redis_address);
     let Some(state) = instance.cache.as_mut() else { return Join::Refused };
     let Some(mut held) = state.store.lock_now(now_ms) else { return Join::Later };
-    let client = Client {
-        connection,
-        address: peer.to_string(),
-        local_address: listen.map_or_else(String::new, |address| address.to_string()),
-        ..Client::default()
-    };
+    let client = Client { connection, address, local_address, ..Client::default() };
     let session = held.connect(client);
     drop(held);
     Join::Role(Role::Cache(Box::new(CacheClient {
@@ -189,6 +184,14 @@ pub fn join(local: &mut Local, index: usize, id: ConnectionId, peer: SocketAddr)
         slow: false,
         over_soft_since_ms: None,
     })))
+}
+
+/// An address as CLIENT LIST has it.
+fn redis_address(address: &Address) -> String {
+    match address {
+        Address::Unix(path) => format!("{}:0", path.path().display()),
+        address => address.to_string(),
+    }
 }
 
 /// What an instance of a cache starts with.

@@ -7,6 +7,7 @@ use crate::net::dial::Backoff;
 use crate::ring::{Errno, Fd, Op, OpKind, Token};
 
 use super::connection::{Phase, ProtocolState, Role};
+use super::datagrams::Credit;
 use super::local::{Local, TimerEvent};
 use super::message::FromWorker;
 use super::stats::StatsCell;
@@ -38,8 +39,8 @@ pub fn dial(local: &mut Local, index: usize) {
         return;
     }
     let addresses = instance.placement.backends.first().map_or(&[][..], |b| &b.addresses[..]);
-    let Some(&address) = addresses.get(instance.dialler.next_address % addresses.len().max(1))
-    else {
+    let next = instance.dialler.next_address % addresses.len().max(1);
+    let Some(address) = addresses.get(next).cloned() else {
         let reason = "its name doesn't resolve".to_owned();
         return on_failure(local, index, reason);
     };
@@ -54,7 +55,7 @@ pub fn dial(local: &mut Local, index: usize) {
 pub fn start_connect(local: &mut Local, slot: u32, timeout_ms: u64) {
     let connection = local.connections.at(slot);
     connection.in_flight += 1;
-    let (id, address) = (connection.id, connection.peer);
+    let (id, address) = (connection.id, connection.peer.clone());
     local.ops.push(Op::Connect { address, token: Token::new(OpKind::Connect, id.bits()) });
     let event = TimerEvent::DialTimeout { connection: id };
     local.timers.insert(local.now, timeout_ms, event);
@@ -69,6 +70,9 @@ pub fn on_connected(local: &mut Local, slot: u32, result: Result<Fd, Errno>) {
             connection.fd = Some(fd);
             connection.phase = Phase::Open;
             connection.role = Role::Guest;
+            if connection.peer.is_udp() {
+                connection.protocol = ProtocolState::Datagrams(Credit::of_target());
+            }
             let target = local.instance_at(index).config().target.clone().unwrap_or_default();
             let (host, _) = target.rsplit_once(':').unwrap_or((&target, ""));
             if !opening::dial_tls(local, slot, host.trim_matches(['[', ']'])) {
@@ -76,7 +80,7 @@ pub fn on_connected(local: &mut Local, slot: u32, result: Result<Fd, Errno>) {
             }
         }
         Err(error) => {
-            let peer = connection.peer;
+            let peer = connection.peer.clone();
             local.close_now(slot);
             on_failure(local, index, format!("{peer}: {error}"));
         }
@@ -109,7 +113,7 @@ pub fn opened(local: &mut Local, slot: u32) {
 /// The handshake failed, or the server went away in it.
 pub fn on_refused(local: &mut Local, slot: u32) {
     let connection = local.connections.at(slot);
-    let (index, peer) = (connection.instance, connection.peer);
+    let (index, peer) = (connection.instance, connection.peer.clone());
     let why = connection.failure.take().unwrap_or_else(|| "the connection broke".into());
     if local.instance_at(index).stopping.is_none() {
         on_failure(local, index, format!("{peer}: {why}"));

@@ -12,6 +12,7 @@ pub mod fields;
 mod later;
 mod proxied;
 mod secure;
+mod sockets;
 mod values;
 mod web;
 
@@ -73,7 +74,12 @@ impl RuntimeConfig {
             name: name.to_owned(),
             kind,
             listen: default_port(kind)
-                .map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
+                .map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port).into()),
+            socket: crate::net::listener::SocketOptions::default(),
+            udp: false,
+            amplification: 1,
+            master_password: None,
+            master_forward: false,
             mode: Mode::InOut,
             framing: Framing::Lines,
             protocol: match kind {
@@ -129,6 +135,7 @@ impl RuntimeConfig {
             let message = "can't come before TLS to backends in this version".to_owned();
             errors.push(FieldError { field: "send_proxy".to_owned(), message, hint: None });
         }
+        errors.extend(config.settle());
         if errors.is_empty() { Ok(config) } else { Err(errors) }
     }
 
@@ -138,8 +145,17 @@ impl RuntimeConfig {
     /// As [`RuntimeConfig::parse`], but nothing can be missing.
     pub fn edited(&self, fields: &Map<String, Value>) -> Result<RuntimeConfig, Vec<FieldError>> {
         let mut config = self.clone();
-        let errors = config.set_all(fields);
+        let mut errors = config.set_all(fields);
+        errors.extend(config.settle());
         if errors.is_empty() { Ok(config) } else { Err(errors) }
+    }
+
+    /// The seconds of silence after which its connections end; 0 for never. Peers of UDP servers always end.
+    pub fn idle_s(&self) -> u64 {
+        match self.limits.idle_s {
+            0 if self.udp && self.kind == RuntimeKind::Server => crate::limits::UDP_PEER_IDLE_S,
+            idle_s => idle_s,
+        }
     }
 
     /// The fields that aren't at their default, as [`RuntimeConfig::parse`] takes them.
@@ -189,6 +205,7 @@ pub fn fields_of(kind: RuntimeKind) -> impl Iterator<Item = &'static Field> {
 pub fn every_field() -> impl Iterator<Item = &'static Field> {
     FIELDS
         .iter()
+        .chain(sockets::FIELDS)
         .chain(disk::FIELDS)
         .chain(bounds::FIELDS)
         .chain(secure::FIELDS)

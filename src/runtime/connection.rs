@@ -2,17 +2,16 @@
 //!
 //! Must not know: what the bytes mean.
 
-use std::net::SocketAddr;
-
 use crate::id::ConnectionId;
 use crate::limits;
 use crate::net::Outbox;
 use crate::net::tls::Session;
 use crate::proto::http1::RequestReader;
 use crate::proto::websocket::handshake::Offer;
-use crate::ring::Fd;
+use crate::ring::{Address, Fd};
 
 use super::cache::CacheClient;
+use super::datagrams::Credit;
 use super::limiter::{Limiter, Seat};
 use super::proxy::Link;
 use super::proxy::health::Probe;
@@ -104,6 +103,8 @@ pub enum ProtocolState {
     Connecting(Box<Offer>),
     /// WebSocket.
     WebSocket(Box<WebSocket>),
+    /// UDP.
+    Datagrams(Credit),
 }
 
 /// One socket with its protocol state.
@@ -115,7 +116,7 @@ pub struct Connection {
     /// Index in the worker's instances; valid as long as the connection is.
     pub instance: usize,
     /// The other end.
-    pub peer: SocketAddr,
+    pub peer: Address,
     /// How far it is.
     pub phase: Phase,
     /// What it is to its runtime.
@@ -152,6 +153,8 @@ pub struct Connection {
     pub read_ended: bool,
     /// The runtime has been told that it ended.
     pub ended: bool,
+    /// Wrong master passwords that it has said.
+    pub master_tries: u8,
     /// It is in the worker's list of connections to flush.
     pub dirty: bool,
     /// Its output waits until a cache's changes up to there are on disk; 0: it doesn't.

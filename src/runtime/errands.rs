@@ -123,7 +123,7 @@ fn resolve(host: &str) -> Outcome {
         Ok(addresses) => {
             let mut names: Vec<String> = Vec::new();
             for address in addresses {
-                let name = address.ip().to_string();
+                let name = address.host();
                 if !names.contains(&name) {
                     names.push(name);
                 }

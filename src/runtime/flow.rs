@@ -3,14 +3,13 @@
 //! The rules: reading stops while an outbox is over its high-water mark; a connection is closed for good only when the
 //! kernel holds nothing of it; a runtime hears of each end exactly once.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::id::{ConnectionId, RuntimeId};
 use crate::limits;
 use crate::log::LogLevel;
 use crate::net::Outbox;
-use crate::ring::{Chunks, Errno, Fd, How, Op, OpKind, Token};
+use crate::ring::{Address, Chunks, Errno, Fd, How, Op, OpKind, Token};
 
 use super::connection::{Connection, Layer, Pause, Phase, ProtocolState, Role};
 use super::instance::Stopping;
@@ -25,7 +24,7 @@ impl Local {
         &mut self,
         instance: usize,
         fd: Option<Fd>,
-        peer: SocketAddr,
+        peer: Address,
         role: Role,
     ) -> Option<u32> {
         let phase = if fd.is_some() { Phase::Open } else { Phase::Dialling };
@@ -55,6 +54,7 @@ impl Local {
             parked: false,
             read_ended: false,
             ended: false,
+            master_tries: 0,
             dirty: false,
             disk_offset: 0,
             generation: 0,
@@ -68,7 +68,7 @@ impl Local {
     }
 
     /// A connection was accepted here: keep it, or hand it to the least loaded worker of the runtime.
-    pub fn on_accepted(&mut self, runtime: RuntimeId, fd: Fd, peer: SocketAddr) {
+    pub fn on_accepted(&mut self, runtime: RuntimeId, fd: Fd, peer: Address) {
         let worker = self.worker;
         let Some(instance) = self.instance(runtime).filter(|i| i.stopping.is_none()) else {
             return self.close_unowned(fd);
@@ -90,7 +90,7 @@ impl Local {
     }
 
     /// Starts serving an accepted socket.
-    pub fn adopt(&mut self, runtime: RuntimeId, fd: Fd, peer: SocketAddr, arrival: Arrival) {
+    pub fn adopt(&mut self, runtime: RuntimeId, fd: Fd, peer: Address, arrival: Arrival) {
         let index = self.index.get(&runtime).copied();
         let Some(index) = index.filter(|index| self.instance_at(*index).stopping.is_none()) else {
             return self.close_unowned(fd);
@@ -117,8 +117,11 @@ impl Local {
         let (true, Some(fd)) = (wanted, connection.fd) else { return };
         connection.receiving = true;
         connection.in_flight += 1;
-        let token = Token::new(OpKind::Receive, connection.id.bits());
-        self.ops.push(Op::Receive { fd, token });
+        let token = Token::new(receive_kind(connection), connection.id.bits());
+        self.ops.push(match token.kind() {
+            Some(OpKind::ReceiveFrom) => Op::ReceiveFrom { fd, token },
+            _ => Op::Receive { fd, token },
+        });
     }
 
     /// Stops reading for a reason; bytes that are under way still come.
@@ -144,7 +147,7 @@ impl Local {
             connection.in_flight += 1;
             let owner = connection.id.bits();
             self.ops.push(Op::Cancel {
-                target: Token::new(OpKind::Receive, owner),
+                target: Token::new(receive_kind(connection), owner),
                 token: Token::new(OpKind::Cancel, owner),
             });
         }
@@ -383,6 +386,12 @@ impl Local {
     /// Closes when what was sent has gone out.
     pub fn close_after_flush(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
+        if matches!(connection.protocol, ProtocolState::Datagrams(_)) {
+            // What was sent has been handed over, or is now.
+            let index = connection.instance;
+            self.send_datagrams(index);
+            return self.close_now(slot);
+        }
         match connection.phase {
             Phase::Open => {
                 self.feed(slot, true);
@@ -595,5 +604,13 @@ impl Local {
     /// The connection of a completion, if it still lives.
     pub fn slot_of_token(&self, token: Token) -> Option<u32> {
         self.connections.slot_of(ConnectionId::from_bits(token.owner())?)
+    }
+}
+
+/// How what a connection is sent is received.
+fn receive_kind(connection: &Connection) -> OpKind {
+    match connection.protocol {
+        ProtocolState::Datagrams(_) => OpKind::ReceiveFrom,
+        _ => OpKind::Receive,
     }
 }

@@ -9,6 +9,7 @@ use crate::ring::timers::TimerId;
 
 use super::cache::CacheState;
 use super::client::Dialler;
+use super::datagrams::Datagrams;
 use super::proxy::backends::Backends;
 use super::stats::StatsCell;
 use super::{Placement, RuntimeConfig};
@@ -37,6 +38,8 @@ pub struct Instance {
     pub handshake_logged_ms: u64,
     /// proxy: its backends.
     pub proxy: Backends,
+    /// UDP: its peers, and what waits to be sent.
+    pub datagrams: Datagrams,
     /// cache: its store and the commands of the turn; away while its batch runs.
     pub cache: Option<Box<CacheState>>,
 }
@@ -45,6 +48,8 @@ pub struct Instance {
 pub struct Listener {
     /// The control thread's fd.
     pub fd: Fd,
+    /// It receives datagrams, and sends them.
+    pub udp: bool,
     /// An accept is in flight.
     pub accepting: bool,
     /// Nothing shall be accepted any more.
@@ -83,6 +88,7 @@ impl Instance {
             dialler: Dialler::default(),
             handshake_logged_ms: 0,
             proxy: Backends::default(),
+            datagrams: Datagrams::default(),
             cache,
         }
     }

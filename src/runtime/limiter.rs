@@ -157,15 +157,16 @@ pub fn begin(local: &mut Local, slot: u32) {
     let now = local.now;
     let connection = local.connections.at(slot);
     let (id, index) = (connection.id, connection.instance);
-    let limits = local.instance_at(index).config().limits;
-    if !limits.needs_limiter() {
+    let config = local.instance_at(index).config();
+    let (limits, idle_s) = (config.limits, config.idle_s());
+    if !limits.needs_limiter() && idle_s == 0 {
         return;
     }
     let active_ns = now.monotonic_ns;
     let limiter = Limiter { messages_ns: 0, bytes_ns: 0, active_ns, throttled: false };
     local.connections.at(slot).limiter = Some(Box::new(limiter));
-    if limits.idle_s > 0 {
-        local.timers.insert(now, limits.idle_s * 1000, TimerEvent::Idle { connection: id });
+    if idle_s > 0 {
+        local.timers.insert(now, idle_s * 1000, TimerEvent::Idle { connection: id });
     }
 }
 
@@ -245,7 +246,7 @@ pub fn on_idle(local: &mut Local, id: ConnectionId) {
     let Some(limiter) = connection.limiter.as_ref().filter(|_| is_open) else { return };
     let active_ns = if busy { now.monotonic_ns } else { limiter.active_ns };
     let instance = local.instance_at(index);
-    let idle_ms = instance.config().limits.idle_s * 1000;
+    let idle_ms = instance.config().idle_s() * 1000;
     if idle_ms == 0 {
         return;
     }

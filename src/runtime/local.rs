@@ -11,7 +11,7 @@ use crate::log::{LogLevel, LogRecord};
 use crate::proto::websocket::{Deflate, Workspace};
 use crate::ring::random::Random;
 use crate::ring::timers::Timers;
-use crate::ring::{Fd, Now, Op};
+use crate::ring::{Fd, Now, Op, Token};
 
 use super::apps::Apps;
 use super::cache::CacheTurn;
@@ -110,6 +110,10 @@ pub struct Local {
     pub half_closed: Vec<u32>,
     /// Those of them whose last line has a handler that must run first.
     pub half_closed_again: Vec<u32>,
+    /// Instances with datagrams to send.
+    pub dirty_datagrams: Vec<usize>,
+    /// Sockets whose receive of datagrams ended for want of a buffer.
+    pub starved_sockets: Vec<Token>,
     /// Instances with messages for their connections on other workers.
     pub relaying: Vec<usize>,
     /// For records of TLS and what they say.

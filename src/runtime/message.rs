@@ -4,7 +4,6 @@
 //! the answer repeats.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use crate::id::{AppId, ConnectionId, RuntimeId};
 use crate::log::LogRecord;
 use crate::lua::{AppSource, Definitions, Outcome, Reply, SocketFailure};
 use crate::proto::websocket::Kind;
-use crate::ring::{Fd, Wake};
+use crate::ring::{Address, Fd, Wake};
 
 use super::Placement;
 use super::sockets::{Found, Owner};
@@ -40,7 +39,7 @@ pub enum ToWorker {
     /// Stop accepting from this fd; answer [`FromWorker::Unlistened`] when nothing is in flight on it.
     Unlisten { request: u64, runtime: RuntimeId },
     /// An accepted connection, handed over by the accepting worker.
-    Adopt { runtime: RuntimeId, fd: Fd, peer: SocketAddr, arrival: Arrival },
+    Adopt { runtime: RuntimeId, fd: Fd, peer: Address, arrival: Arrival },
     /// Other workers' commands have something to tell the clients of a cache here.
     CacheLetters { runtime: RuntimeId },
     /// A cache has something for the hooks of its app here.

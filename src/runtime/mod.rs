@@ -9,6 +9,7 @@ pub mod client;
 mod commands;
 pub mod config;
 pub mod connection;
+pub mod datagrams;
 pub mod errands;
 pub mod flow;
 pub mod instance;
@@ -32,6 +33,7 @@ pub use stats::RuntimeStats;
 
 pub use crate::id::{AppId, RuntimeId, RuntimeKind};
 pub use crate::proto::framing::Framing;
+pub use crate::ring::Address;
 
 /// Who may speak on a server or client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub enum Mode {
     Out,
     /// Without a handler each message goes back to whoever sent it.
     Echo,
+    /// server: one client, which has the password, speaks to all others.
+    Master,
 }
 
 /// What a server's clients speak.
@@ -186,7 +190,17 @@ pub struct RuntimeConfig {
     /// Its type.
     pub kind: RuntimeKind,
     /// The address to listen on (server, proxy, cache), as the user wrote it and resolved.
-    pub listen: Option<std::net::SocketAddr>,
+    pub listen: Option<Address>,
+    /// What else its listening socket is.
+    pub socket: crate::net::listener::SocketOptions,
+    /// server, client: datagrams instead of streams; `listen` says so too.
+    pub udp: bool,
+    /// UDP server: how many times what a peer has sent it is sent at most, until it is verified; 0: no limit.
+    pub amplification: u32,
+    /// server, mode master: what makes a client the master.
+    pub master_password: Option<String>,
+    /// server, mode master: whether the master gets what others say.
+    pub master_forward: bool,
     /// server, client: who may speak.
     pub mode: Mode,
     /// server, client: what makes a message.
@@ -263,7 +277,7 @@ pub struct Backend {
     /// How to choose among those of its name, if that isn't the proxy's own way.
     pub strategy: Option<Strategy>,
     /// Where to dial, in order of preference; empty while the name doesn't resolve.
-    pub addresses: Vec<std::net::SocketAddr>,
+    pub addresses: Vec<Address>,
 }
 
 impl Default for Backend {

@@ -4,15 +4,13 @@
 //! Until it is over the connection is a guest: its runtime hasn't met it, and a failure is counted and told to nobody
 //! else. Must not know: what records look like (`net::tls`), what the bytes say.
 
-use std::net::SocketAddr;
-
 use crate::id::{ConnectionId, RuntimeId};
 use crate::limits;
 use crate::log::LogLevel;
 use crate::net::Outbox;
 use crate::net::tls::{Progress, Session};
 use crate::proto::proxy_protocol;
-use crate::ring::Fd;
+use crate::ring::{Address, Fd};
 
 use super::cache::Join;
 use super::connection::{Connection, Layer, Role};
@@ -29,7 +27,7 @@ const HANDSHAKE_RECORD: u8 = 22;
 const CACHE_FULL: &[u8] = b"-ERR max number of clients reached\r\n";
 
 /// A runtime has as many connections as it may: whoever comes is told so where its protocol can, and closed.
-pub fn refuse_full(local: &mut Local, runtime: RuntimeId, fd: Fd, peer: SocketAddr) {
+pub fn refuse_full(local: &mut Local, runtime: RuntimeId, fd: Fd, peer: Address) {
     let worker = local.worker;
     let Some(&index) = local.index.get(&runtime) else { return local.close_unowned(fd) };
     let instance = local.instance_at(index);
@@ -53,7 +51,7 @@ pub fn accepted(local: &mut Local, slot: u32) {
     let connection = local.connections.at(slot);
     let (index, ip) = (connection.instance, connection.peer.ip());
     let sources = &local.instance_at(index).config().proxy_protocol;
-    if !sources.iter().any(|network| network.contains(ip)) {
+    if !ip.is_some_and(|ip| sources.iter().any(|network| network.contains(ip))) {
         return welcome(local, slot);
     }
     let connection = local.connections.at(slot);
@@ -67,10 +65,11 @@ pub fn accepted(local: &mut Local, slot: u32) {
 fn welcome(local: &mut Local, slot: u32) {
     let worker = local.worker;
     let connection = local.connections.at(slot);
-    let (index, ip) = (connection.instance, connection.peer.ip().to_canonical());
+    let (index, ip) = (connection.instance, connection.peer.ip());
     let instance = local.instance_at(index);
     let most = instance.config().limits.per_address;
-    if most > 0 {
+    // Clients of a Unix socket have no address to tell them apart by.
+    if let Some(ip) = ip.map(|ip| ip.to_canonical()).filter(|_| most > 0) {
         let Some(seat) = Seat::take(&instance.placement.stats.addresses, ip, most) else {
             StatsCell::add(&instance.cell(worker).refused, 1);
             let speaks = instance.config().kind == RuntimeKind::Cache
@@ -172,7 +171,9 @@ fn on_header(local: &mut Local, slot: u32, bytes: &[u8]) {
         Err(_) => failed(local, slot, "it doesn't begin with a PROXY header"),
         Ok(Some(header)) => {
             let rest = std::mem::take(&mut connection.input).split_off(header.consumed);
-            connection.peer = header.source.unwrap_or(connection.peer);
+            if let Some(source) = header.source {
+                connection.peer = source.into();
+            }
             connection.layer = Layer::Plain;
             welcome(local, slot);
             let is_open = local.connections.get(slot).is_some_and(Connection::is_open);
@@ -227,7 +228,8 @@ pub fn failed(local: &mut Local, slot: u32, why: &str) {
     let worker = local.worker;
     let now_ms = local.now.monotonic_ms();
     let connection = local.connections.at(slot);
-    let (index, peer, is_opening) = (connection.instance, connection.peer, connection.is_opening());
+    let (index, is_opening) = (connection.instance, connection.is_opening());
+    let peer = connection.peer.clone();
     let instance = local.instance_at(index);
     let cell = instance.cell(worker);
     let counter = if is_opening { &cell.handshake_errors } else { &cell.protocol_errors };
@@ -253,9 +255,9 @@ impl Local {
     /// Nothing stands before a connection's bytes any more: its runtime meets it.
     pub fn opened(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
-        let (id, index, peer) = (connection.id, connection.instance, connection.peer);
+        let (id, index) = (connection.id, connection.instance);
         let role = match self.instance_at(index).config().kind {
-            RuntimeKind::Cache => match cache::join(self, index, id, peer) {
+            RuntimeKind::Cache => match cache::join(self, slot, index, id) {
                 Join::Role(role) => role,
                 Join::Refused => return self.close_now(slot),
                 Join::Later => {

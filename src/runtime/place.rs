@@ -97,18 +97,20 @@ impl Local {
                 format!("a listener for runtime {} that isn't here", runtime.0),
             );
         };
+        let udp = instance.config().udp;
         instance.listeners.push(Listener {
             fd,
+            udp,
             accepting: true,
             ending: false,
             unlistens: Vec::new(),
         });
-        self.accept_on(runtime, fd);
+        self.accept_on(runtime, fd, udp);
     }
 
-    fn accept_on(&mut self, runtime: RuntimeId, fd: Fd) {
-        let token = Token::new(OpKind::Accept, accept_owner(runtime, fd));
-        self.ops.push(Op::Accept { fd, token });
+    fn accept_on(&mut self, runtime: RuntimeId, fd: Fd, udp: bool) {
+        let token = Token::new(accept_kind(udp), accept_owner(runtime, fd));
+        self.ops.push(if udp { Op::ReceiveFrom { fd, token } } else { Op::Accept { fd, token } });
     }
 
     /// Accepting ended, by an error or a cancel: again, later, or never.
@@ -121,13 +123,15 @@ impl Local {
             return;
         };
         instance.listeners[at].accepting = false;
+        let udp = instance.listeners[at].udp;
         if instance.listeners[at].ending {
-            return self.listener_ended(runtime, at);
+            let index = self.index[&runtime];
+            return self.end_quiet_listeners(index);
         }
         match error {
             None | Some(Errno(libc::ECANCELED | libc::ECONNABORTED | libc::EINTR)) => {
                 instance.listeners[at].accepting = true;
-                self.accept_on(runtime, fd);
+                self.accept_on(runtime, fd, udp);
             }
             Some(error) => {
                 self.timers.insert(
@@ -148,10 +152,24 @@ impl Local {
         let mut again = Vec::new();
         for listener in instance.listeners.iter_mut().filter(|listener| !listener.accepting) {
             listener.accepting = true;
-            again.push(listener.fd);
+            again.push((listener.fd, listener.udp));
         }
-        for fd in again {
-            self.accept_on(runtime, fd);
+        for (fd, udp) in again {
+            self.accept_on(runtime, fd, udp);
+        }
+    }
+
+    /// Ends the listeners that are to end and that the kernel doesn't use any more. One for datagrams has sent what waits,
+    /// and what `on_stop` still says.
+    pub fn end_quiet_listeners(&mut self, index: usize) {
+        let Some(instance) = self.instances[index].as_ref() else { return };
+        let speaks = instance.datagrams.is_busy()
+            || instance.stopping.as_ref().is_some_and(|stopping| stopping.handler);
+        let is_quiet = |it: &Listener| it.ending && !it.accepting && !(it.udp && speaks);
+        let runtime = instance.placement.id;
+        if let Some(at) = instance.listeners.iter().position(is_quiet) {
+            self.listener_ended(runtime, at);
+            self.end_quiet_listeners(index);
         }
     }
 
@@ -184,13 +202,13 @@ impl Local {
         for listener in &mut instance.listeners {
             listener.unlistens.extend(request);
             if !std::mem::replace(&mut listener.ending, true) {
-                cancels.push(accept_owner(runtime, listener.fd));
+                cancels.push((accept_kind(listener.udp), accept_owner(runtime, listener.fd)));
             }
         }
         let waits = !instance.listeners.is_empty();
-        for owner in cancels {
+        for (kind, owner) in cancels {
             self.ops.push(Op::Cancel {
-                target: Token::new(OpKind::Accept, owner),
+                target: Token::new(kind, owner),
                 token: Token::new(OpKind::Cancel, owner),
             });
         }
@@ -251,6 +269,7 @@ impl Local {
             (stopping.handler, stopping.behind) = (false, false);
             stopping.timer = None;
             self.close_members(index, true);
+            self.end_quiet_listeners(index);
             self.check_stopped(index);
         }
     }
@@ -284,12 +303,22 @@ impl Local {
 const LISTENER: u64 = 1 << 52;
 
 /// An accept op's owner: the runtime and the listener's fd.
-fn accept_owner(runtime: RuntimeId, fd: Fd) -> u64 {
+pub fn accept_owner(runtime: RuntimeId, fd: Fd) -> u64 {
     LISTENER | u64::from(runtime.0 & 0xfff_ffff) << 24 | u64::from(fd.0 as u32 & 0xff_ffff)
 }
 
 fn accept_parts(owner: u64) -> (RuntimeId, Fd) {
     (RuntimeId((owner >> 24) as u32 & 0xfff_ffff), Fd((owner & 0xff_ffff) as i32))
+}
+
+/// A socket for datagrams is received from instead.
+fn accept_kind(udp: bool) -> OpKind {
+    if udp { OpKind::ReceiveFrom } else { OpKind::Accept }
+}
+
+/// The same, or nothing for an op of a connection.
+pub fn listener_runtime(token: Token) -> Option<RuntimeId> {
+    (token.owner() & LISTENER != 0).then(|| accept_runtime(token))
 }
 
 /// The runtime that an accept op is for.

@@ -12,12 +12,14 @@ pub mod settings;
 pub mod shared;
 pub mod tcp;
 
+use std::net::SocketAddr;
+
 pub use settings::Settings;
 pub use tcp::Link;
 
 use crate::log::LogLevel;
 use crate::lua::Route;
-use crate::ring::{Errno, Fd};
+use crate::ring::{Address, Errno, Fd};
 
 use balance::{Ask, Nobody, Rules};
 use shared::Seat;
@@ -47,9 +49,13 @@ fn choose(local: &mut Local, index: usize, ask: &Ask<'_>) -> Result<usize, Nobod
 /// Begins a backend's connection with the PROXY header about a client, if its fields say so.
 fn introduce(local: &mut Local, front: u32, back: u32) {
     let connection = local.connections.at(front);
-    let (index, source) = (connection.instance, connection.peer);
+    // Who comes by a path has no port, and is on this machine.
+    let socket =
+        |address: &Address| address.socket().unwrap_or(SocketAddr::new(address.ip_or_local(), 0));
+    let (index, source) = (connection.instance, socket(&connection.peer));
     let config = local.instance_at(index).config();
-    let (Some(version), Some(listen)) = (config.proxy.send_proxy, config.listen) else { return };
+    let listen = config.listen.as_ref().map(socket);
+    let (Some(version), Some(listen)) = (config.proxy.send_proxy, listen) else { return };
     let out = local.connections.at(back).outbox.tail();
     crate::proto::proxy_protocol::write(out, version, source, listen);
     local.mark_dirty(back);

@@ -7,6 +7,7 @@
 pub mod backlog;
 pub mod detect;
 pub mod http;
+pub mod master;
 pub mod outgoing;
 pub mod websocket;
 
@@ -16,11 +17,11 @@ use crate::lua::Handlers;
 use crate::proto::websocket::Kind;
 
 use super::connection::{Pause, Phase, ProtocolState, Role};
-use super::limiter;
 use super::local::Local;
 use super::message::{FromWorker, Recipients};
 use super::stats::StatsCell;
 use super::{Framing, Mode, Protocol};
+use super::{datagrams, limiter};
 
 /// A connection is served from now on.
 pub fn on_open(local: &mut Local, slot: u32) {
@@ -56,7 +57,7 @@ pub fn on_bytes(local: &mut Local, slot: u32, bytes: &[u8]) {
         ProtocolState::Http(_) => return http::on_bytes(local, slot, bytes),
         ProtocolState::WebSocket(_) => return websocket::on_bytes(local, slot, bytes),
         ProtocolState::Upgrading(_) => return websocket::on_head_bytes(local, slot, bytes),
-        ProtocolState::Connecting(_) => return,
+        ProtocolState::Connecting(_) | ProtocolState::Datagrams(_) => return,
     }
     if connection.input.is_empty() {
         let used = handle_messages(local, slot, bytes, 0);
@@ -78,6 +79,7 @@ pub fn parse_input(local: &mut Local, slot: u32, searched: usize) {
         ProtocolState::Messages | ProtocolState::WebSocket(_) => {}
         ProtocolState::Detecting(_) => return detect::on_input(local, slot),
         ProtocolState::Http(_) => return http::on_input(local, slot),
+        ProtocolState::Datagrams(_) => return datagrams::on_input(local, slot),
         ProtocolState::Upgrading(_) | ProtocolState::Connecting(_) => return,
     }
     let mut input = std::mem::take(&mut local.connections.at(slot).input);
@@ -142,7 +144,7 @@ fn handle_messages(local: &mut Local, slot: u32, bytes: &[u8], mut searched: usi
 }
 
 /// A whole message; its kind if it came over a WebSocket.
-fn on_message(local: &mut Local, slot: u32, index: usize, message: &[u8], kind: Option<Kind>) {
+pub fn on_message(local: &mut Local, slot: u32, index: usize, message: &[u8], kind: Option<Kind>) {
     let worker = local.worker;
     let instance = local.instance_at(index);
     StatsCell::add(&instance.cell(worker).messages, 1);
@@ -150,10 +152,12 @@ fn on_message(local: &mut Local, slot: u32, index: usize, message: &[u8], kind: 
     if local.connections.at(slot).limiter.is_some() {
         limiter::spent(local, slot, 0, 1);
     }
-    let instance = local.instance_at(index);
-    if mode == Mode::Out {
+    if mode == Mode::Out
+        || (mode == Mode::Master && !master::on_message(local, slot, index, message))
+    {
         return;
     }
+    let instance = local.instance_at(index);
     let (observed, handlers) = (instance.observed, instance.handlers);
     if observed {
         let (runtime, connection) = (instance.placement.id, local.connections.at(slot).id);
@@ -162,7 +166,9 @@ fn on_message(local: &mut Local, slot: u32, index: usize, message: &[u8], kind: 
     }
     if handlers.has(Handlers::ON_MESSAGE) {
         local.tell_app_message(slot, message, kind);
-    } else if mode == Mode::InOut && matches!(local.connections.at(slot).role, Role::Server) {
+    } else if matches!(mode, Mode::InOut | Mode::Master)
+        && matches!(local.connections.at(slot).role, Role::Server)
+    {
         // An empty line says nothing to the others.
         let id = local.connections.at(slot).id;
         if !message.is_empty() || kind.is_some() {
@@ -201,6 +207,12 @@ pub fn on_last_bytes(local: &mut Local, slot: u32) {
 
 /// A connection has ended.
 pub fn on_close(local: &mut Local, slot: u32) {
+    let connection = local.connections.at(slot);
+    let (id, index) = (connection.id, connection.instance);
+    local.instance_at(index).placement.stats.master.leave(id);
+    if matches!(local.connections.at(slot).protocol, ProtocolState::Datagrams(_)) {
+        datagrams::on_close(local, slot);
+    }
     http::on_close(local, slot);
     local.tell_app_close(slot);
 }

@@ -37,6 +37,8 @@ pub struct StatsCell {
     pub slow_closed: AtomicU64,
     /// Messages, or runs of them, that a slow connection didn't get.
     pub dropped: AtomicU64,
+    /// UDP: messages that unverified peers weren't sent, for they would have been sent more than they sent.
+    pub withheld: AtomicU64,
     /// WebSockets closed because they didn't answer a ping.
     pub silent_closed: AtomicU64,
     /// Errors of the runtime's handlers.
@@ -92,6 +94,8 @@ pub struct RuntimeStats {
     pub addresses: Arc<Addresses>,
     /// proxy: what is known of its backends, by their keys.
     backends: Mutex<BTreeMap<String, Arc<Shared>>>,
+    /// server, mode master: who that is.
+    pub master: super::server::master::Master,
 }
 
 impl RuntimeStats {
@@ -102,6 +106,7 @@ impl RuntimeStats {
             messages_bucket: SharedBucket::default(),
             addresses: Arc::default(),
             backends: Mutex::default(),
+            master: super::server::master::Master::default(),
         }
     }
 

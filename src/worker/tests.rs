@@ -8,11 +8,16 @@ use std::thread::JoinHandle;
 use super::{FromWorker, Inbox, ToWorker, WorkerSetup, spawn};
 use crate::id::{RuntimeId, RuntimeKind};
 use crate::lua::Watchdog;
-use crate::net::listener::Listener;
+use crate::net::listener::{Listener, SocketOptions};
 use crate::ring::Options;
 use crate::runtime::stores::StoreMap;
-use crate::runtime::{Backend, Placement, Protocol, RuntimeConfig, RuntimeStats};
+use crate::runtime::{Address, Backend, Placement, Protocol, RuntimeConfig, RuntimeStats};
 use crate::store::{Settings, SharedStore};
+
+/// Any on this machine.
+fn free_port() -> Address {
+    std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()
+}
 
 struct Rig {
     setup: WorkerSetup,
@@ -60,8 +65,9 @@ impl Rig {
         for inbox in self.setup.inboxes.iter() {
             inbox.send(ToWorker::Place { request: 1, placement: placement.clone() });
         }
-        let listener = Listener::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
-        let address = listener.address();
+        let listener =
+            Listener::bind(&free_port(), &SocketOptions::default()).expect("a free port");
+        let address = listener.address().socket().expect("it has one");
         self.setup.inboxes[0].send(ToWorker::Listen { runtime: id, fd: listener.fd() });
         self.listeners.push(listener);
         address
@@ -171,10 +177,11 @@ fn a_server_relays_between_its_clients_on_all_workers() {
 fn a_proxy_keeps_half_closes_and_tries_the_next_backend() {
     let Some(mut rig) = Rig::new(1) else { return };
     let cache = rig.place(config(RuntimeKind::Cache), Vec::new());
-    let closed = Listener::bind(([127, 0, 0, 1], 0).into()).expect("a free port").address();
+    let closed =
+        Listener::bind(&free_port(), &SocketOptions::default()).expect("a free port").address();
     let backends = vec![
         Backend { name: "closed".to_owned(), addresses: vec![closed], ..Backend::default() },
-        Backend { name: "cache".to_owned(), addresses: vec![cache], ..Backend::default() },
+        Backend { name: "cache".to_owned(), addresses: vec![cache.into()], ..Backend::default() },
     ];
     let tcp = RuntimeConfig { protocol: Protocol::Messages, ..config(RuntimeKind::Proxy) };
     let address = rig.place(tcp, backends);

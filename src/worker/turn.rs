@@ -8,7 +8,7 @@ use crate::limits;
 use crate::lua::{Stores, WatchSlot};
 use crate::ring::random::Random;
 use crate::ring::timers::Timers;
-use crate::ring::{Completion, Driver, Errno, OpKind, Token, Wait};
+use crate::ring::{Arrived, Completion, Driver, Errno, OpKind, Token, Wait};
 use crate::runtime::apps::Apps;
 use crate::runtime::cache::{self, CacheTurn};
 use crate::runtime::connection::{Connections, Layer, Role};
@@ -16,7 +16,7 @@ use crate::runtime::errands::Errands;
 use crate::runtime::local::{Local, TimerEvent};
 use crate::runtime::message::{FromWorker, Inbox, Recipients, ToWorker};
 use crate::runtime::sockets::{self, Sockets};
-use crate::runtime::{client, limiter, opening, place, proxy, server};
+use crate::runtime::{client, datagrams, limiter, opening, place, proxy, server};
 
 /// A worker: its world and the ring that moves it.
 pub struct Worker {
@@ -66,6 +66,8 @@ impl Worker {
             starved: Vec::new(),
             half_closed: Vec::new(),
             half_closed_again: Vec::new(),
+            dirty_datagrams: Vec::new(),
+            starved_sockets: Vec::new(),
             relaying: Vec::new(),
             room: crate::net::tls::Room::default(),
             gathered: server::outgoing::Gathered::default(),
@@ -116,7 +118,9 @@ impl Worker {
         self.local.relay();
         self.local.flush();
         sockets::flush(&mut self.local);
+        self.local.flush_datagrams();
         self.rearm_starved();
+        self.local.rearm_sockets();
         self.local.close_drained();
         if self.local.ending && self.local.instances.iter().all(Option::is_none) {
             sockets::end_all(&mut self.local);
@@ -192,10 +196,11 @@ impl Worker {
                 }
             },
             Completion::Done { token, .. } => self.on_done(token),
-            Completion::ReceivedFrom { .. }
-            | Completion::SentTo { .. }
-            | Completion::Ready { .. }
-            | Completion::Woken => {}
+            Completion::ReceivedFrom { token, result, more } => {
+                self.on_received_from(token, result, more);
+            }
+            Completion::SentTo { token, outcome } => local.on_sent_to(token, outcome),
+            Completion::Ready { .. } | Completion::Woken => {}
         }
     }
 
@@ -239,6 +244,43 @@ impl Worker {
             Err(error) => local.on_receive_error(slot, error),
         }
         local.finish(slot);
+    }
+
+    fn on_received_from(&mut self, token: Token, result: Result<Arrived, Errno>, more: bool) {
+        let local = &mut self.local;
+        let slot = local.slot_of_token(token);
+        let index = match slot {
+            Some(slot) => Some(local.connections.at(slot).instance),
+            None => place::listener_runtime(token).and_then(|it| local.index.get(&it).copied()),
+        };
+        if let Some(slot) = slot.filter(|_| !more) {
+            let connection = local.connections.at(slot);
+            connection.in_flight -= 1;
+            connection.receiving = false;
+            connection.cancelling = false;
+        }
+        if let (Ok(arrived), Some(index)) = (&result, index) {
+            let received = arrived.received.as_ref();
+            let bytes = received.map_or(&[][..], |received| self.driver.received(received));
+            match slot {
+                _ if arrived.is_cut => datagrams::on_cut(local, index),
+                Some(slot) => datagrams::on_client_datagram(local, slot, bytes),
+                None => datagrams::on_server_datagram(local, index, arrived.source, bytes),
+            }
+        }
+        let error = match result {
+            Ok(arrived) => {
+                arrived.received.into_iter().for_each(|received| self.driver.recycle(received));
+                None
+            }
+            Err(error) => Some(error),
+        };
+        if !more {
+            local.on_receive_from_ended(token, error);
+        }
+        if let Some(slot) = slot {
+            local.finish(slot);
+        }
     }
 
     fn on_done(&mut self, token: Token) {

@@ -25,5 +25,6 @@ mod replica;
 mod restart;
 mod scripts;
 mod seed;
+mod sockets;
 mod tls;
 mod websocket;

@@ -123,7 +123,7 @@ impl Manager {
         Some(Owner {
             kind: runtime.config.kind,
             name: runtime.name().to_owned(),
-            port: bound.or(runtime.config.listen).map_or(0, |address| address.port()),
+            port: bound.or(runtime.config.listen.clone()).map_or(0, |address| address.port()),
         })
     }
 
@@ -256,7 +256,8 @@ impl Manager {
         let change = |op, detail| {
             Some(Change { op, kind: config.kind.name(), name: config.name.clone(), detail })
         };
-        let listen = || config.listen.map_or_else(String::new, |a| format!("listens on {a}"));
+        let listen =
+            || config.listen.as_ref().map_or_else(String::new, |a| format!("listens on {a}"));
         let Some(runtime) = self.runtimes.get(&config.name) else { return change('+', listen()) };
         let (old, new) = (runtime.config.to_fields(), config.to_fields());
         let names = old.keys().chain(new.keys().filter(|name| !old.contains_key(*name)));

@@ -14,19 +14,19 @@ use crate::log::LogLevel;
 use crate::net::dial::Target;
 use crate::runtime::config::{backend_of, backend_parts};
 use crate::runtime::message::ToWorker;
-use crate::runtime::{Backend, RuntimeConfig};
+use crate::runtime::{Address, Backend, RuntimeConfig};
 
 /// A lookup's outcome.
 pub struct Resolved {
     request: u64,
     target: Target,
-    result: Result<Vec<SocketAddr>, OperatorError>,
+    result: Result<Vec<Address>, OperatorError>,
 }
 
 /// Addresses of names, as last looked up.
 #[derive(Default)]
 pub(super) struct Names {
-    found: BTreeMap<Target, Vec<SocketAddr>>,
+    found: BTreeMap<Target, Vec<Address>>,
     retrying: bool,
     refreshing: bool,
 }
@@ -173,11 +173,19 @@ impl Manager {
     pub(super) fn backends_with(
         &self,
         config: &RuntimeConfig,
-        soon: &[(&str, SocketAddr)],
+        soon: &[(&str, Address)],
     ) -> Vec<Backend> {
         if config.kind == RuntimeKind::Client {
-            let target = config.target.iter();
-            return target.map(|target| self.backend(backend_of(target), soon)).collect();
+            let targets = config.target.iter();
+            let mut targets: Vec<Backend> =
+                targets.map(|target| self.backend(backend_of(target), soon)).collect();
+            let addresses = targets.iter_mut().flat_map(|it| &mut it.addresses);
+            for address in addresses.filter(|_| config.udp) {
+                if let Address::Ip(ip) = address {
+                    *address = Address::Udp(*ip);
+                }
+            }
+            return targets;
         }
         let backends = config.backends.iter().map(|text| backend_of(text));
         let all = backends.flat_map(|backend| self.members(config, backend));
@@ -198,7 +206,7 @@ impl Manager {
             .collect()
     }
 
-    fn backend(&self, backend: Backend, soon: &[(&str, SocketAddr)]) -> Backend {
+    fn backend(&self, backend: Backend, soon: &[(&str, Address)]) -> Backend {
         let address = &backend.address;
         let addresses = match address.parse::<Target>() {
             Ok(target) => match target.literal() {
@@ -211,15 +219,22 @@ impl Manager {
     }
 
     /// Where a runtime can be reached from this machine.
-    fn address_of(&self, name: &str, soon: &[(&str, SocketAddr)]) -> Option<SocketAddr> {
-        let soon = soon.iter().find(|(other, _)| *other == name).map(|(_, address)| *address);
+    fn address_of(&self, name: &str, soon: &[(&str, Address)]) -> Option<Address> {
+        let soon =
+            soon.iter().find(|(other, _)| *other == name).map(|(_, address)| address.clone());
         let bound = self.listeners.of(name).map(|(address, _)| address);
-        let configured = || self.runtimes.get(name)?.config.listen;
+        let configured = || self.runtimes.get(name)?.config.listen.clone();
         // One that takes any port keeps the one that it has.
-        let soon = soon.filter(|address| address.port() != 0);
+        let soon = soon.filter(|address| address.port() != 0 || address.ip().is_none());
         let known = soon.or(bound).or_else(configured);
-        let address = known.filter(|address| address.port() != 0)?;
-        Some(SocketAddr::new(reachable(address.ip()), address.port()))
+        match known? {
+            Address::Ip(address) if address.port() == 0 => None,
+            Address::Ip(address) => {
+                Some(SocketAddr::new(reachable(address.ip()), address.port()).into())
+            }
+            path @ Address::Unix(_) => Some(path),
+            Address::Udp(_) => None,
+        }
     }
 }
 

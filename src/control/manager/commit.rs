@@ -6,7 +6,6 @@
 //! Must not know: how a file is evaluated.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::app::{App, read_source};
@@ -15,12 +14,12 @@ use super::listeners::Reserved;
 use super::start::no_answer;
 use super::{Manager, Origin, Runtime, Status};
 use crate::control::state::SavedSource;
-use crate::control::validate::{Problem, overlap};
+use crate::control::validate::Problem;
 use crate::error::OperatorError;
 use crate::log::LogLevel;
 use crate::net::tls::Tls;
 use crate::runtime::message::{FromWorker, ToWorker};
-use crate::runtime::{Placement, RuntimeConfig};
+use crate::runtime::{Address, Placement, RuntimeConfig};
 
 /// A version on its way to be the running one.
 struct Commit {
@@ -106,22 +105,23 @@ impl Manager {
     /// becomes 0.0.0.0:80. Those are closed here, before anything is bound, and bound again if the new one fails.
     fn widen(&mut self, generation: Generation, then: OnLoaded) {
         let closing = generation.configs.iter().find_map(|config| {
-            let wanted = config.listen?;
-            let (owner, bound) = self.listeners.owner_of(wanted)?;
+            let wanted = config.listen.clone()?;
+            let (owner, bound) = self.listeners.owner_of(&wanted)?;
             let own = self.runtimes.get(owner)?.app() == Some(generation.load.app.as_str());
-            (own && bound != wanted && overlap(bound, wanted)).then(|| (owner.to_owned(), wanted))
+            (own && bound != wanted && bound.overlaps(&wanted))
+                .then(|| (owner.to_owned(), wanted, config.socket.clone()))
         });
-        let Some((owner, wanted)) = closing else { return self.reserve(generation, then) };
+        let Some((owner, wanted, options)) = closing else { return self.reserve(generation, then) };
         self.log(LogLevel::Info, &owner, format!("closes its listener to make room for {wanted}"));
         self.unlisten(&owner.clone(), move |manager| {
             let old = manager.listeners.close(&owner);
-            match manager.listeners.bind(&owner, wanted) {
+            match manager.listeners.bind(&owner, &wanted, &options) {
                 Ok(_) => {
                     manager.listen(&owner);
                     manager.widen(generation, then);
                 }
                 Err(error) => {
-                    let again = old.map(|old| manager.listeners.bind(&owner, old));
+                    let again = old.map(|old| manager.listeners.bind(&owner, &old, &options));
                     if let Some(Err(error)) = again {
                         manager.log(LogLevel::Error, &owner, error.message);
                     }
@@ -177,7 +177,7 @@ impl Manager {
         generation: &Generation,
         config: &RuntimeConfig,
     ) -> Result<NewListener, OperatorError> {
-        let Some(wanted) = config.listen else { return Ok(NewListener::Same) };
+        let Some(wanted) = &config.listen else { return Ok(NewListener::Same) };
         if self.listeners.has(&config.name, wanted) {
             return Ok(NewListener::Same);
         }
@@ -186,15 +186,18 @@ impl Manager {
             let runtime = self.runtimes.get(owner);
             let own = runtime.and_then(Runtime::app) == Some(generation.load.app.as_str());
             let after = generation.configs.iter().find(|other| other.name == owner);
-            let stays =
-                after.and_then(|other| other.listen).is_some_and(|a| self.listeners.has(owner, a));
+            let stays = after.and_then(|other| other.listen.as_ref());
+            let stays = stays.is_some_and(|address| self.listeners.has(owner, address));
             own && !stays
         };
         match self.listeners.owner_of(wanted) {
-            Some((owner, bound)) if bound == wanted && free(owner) => {
+            Some((owner, bound)) if bound == *wanted && free(owner) => {
                 Ok(NewListener::From(owner.to_owned()))
             }
-            _ => self.listeners.reserve(&config.name, wanted).map(NewListener::Reserved),
+            _ => self
+                .listeners
+                .reserve(&config.name, wanted, &config.socket)
+                .map(NewListener::Reserved),
         }
     }
 
@@ -256,13 +259,13 @@ impl Manager {
             runtime.status = Status::Starting;
         }
         if config.kind == crate::id::RuntimeKind::Cache {
-            self.make_store(config, config.listen.map_or(0, |address| address.port()));
+            self.make_store(config, config.listen.as_ref().map_or(0, Address::port));
         }
         made
     }
 
     /// Where a runtime will listen.
-    fn listens(&self, step: &Step) -> Option<SocketAddr> {
+    fn listens(&self, step: &Step) -> Option<Address> {
         let held = |owner: &str| self.listeners.of(owner).map(|(address, _)| address);
         match &step.listener {
             NewListener::Same => held(&step.config.name),
@@ -272,16 +275,11 @@ impl Manager {
     }
 
     /// Where the runtimes of all steps will listen: one may be another's backend.
-    fn listening_soon<'a>(&self, steps: &'a [Step]) -> Vec<(&'a str, SocketAddr)> {
+    fn listening_soon<'a>(&self, steps: &'a [Step]) -> Vec<(&'a str, Address)> {
         steps.iter().filter_map(|step| Some((&*step.config.name, self.listens(step)?))).collect()
     }
 
-    fn placement_of(
-        &self,
-        commit: &Commit,
-        index: usize,
-        soon: &[(&str, SocketAddr)],
-    ) -> Placement {
+    fn placement_of(&self, commit: &Commit, index: usize, soon: &[(&str, Address)]) -> Placement {
         let step = &commit.steps[index];
         let mut config = (*step.config).clone();
         config.listen = self.listens(step);

@@ -18,9 +18,9 @@ use crate::error::OperatorError;
 use crate::id::RuntimeKind;
 use crate::limits::RUNTIMES_MAX;
 use crate::log::LogLevel;
-use crate::runtime::RuntimeConfig;
 use crate::runtime::config::{FieldError, check_name};
 use crate::runtime::message::ToWorker;
+use crate::runtime::{Mode, RuntimeConfig};
 use crate::suggest::did_you_mean;
 
 /// What `create` was asked for, checked.
@@ -137,6 +137,11 @@ impl Manager {
         if config.kind == RuntimeKind::Proxy && config.backends.is_empty() && config.lua.is_none() {
             return Err(OperatorError::usage(format!("proxy \"{name}\" has no backends"))
                 .hint("name them with --backend HOST:PORT, or give it a script with on_route"));
+        }
+        let has_password = config.master_password.is_some() || config.lua.is_some();
+        if config.mode == Mode::Master && !has_password {
+            return Err(OperatorError::usage(format!("server \"{name}\" has no master password"))
+                .hint("name it with --master-pw, or give it a script with on_master_auth"));
         }
         check_files(config)
     }

@@ -3,18 +3,16 @@
 //! Must not know: who accepts.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
-use crate::control::validate::overlap;
 use crate::error::OperatorError;
-use crate::net::listener::Listener;
-use crate::ring::Fd;
+use crate::net::listener::{Listener, SocketOptions};
+use crate::ring::{Address, Fd};
 
 /// A bound address and the runtime that listens on it.
 struct Held {
     listener: Listener,
     /// What the runtime asked for; its port may be 0.
-    wanted: SocketAddr,
+    wanted: Address,
 }
 
 /// All of them, by the runtime's name.
@@ -28,13 +26,18 @@ impl Listeners {
     ///
     /// # Errors
     /// Another runtime has it, or the system refuses it.
-    pub fn bind(&mut self, owner: &str, wanted: SocketAddr) -> Result<SocketAddr, OperatorError> {
+    pub fn bind(
+        &mut self,
+        owner: &str,
+        wanted: &Address,
+        options: &SocketOptions,
+    ) -> Result<Address, OperatorError> {
         if let Some(held) = self.held.get(owner)
             && self.has(owner, wanted)
         {
             return Ok(held.listener.address());
         }
-        let taken = self.held.iter().find(|(_, held)| overlap(held.listener.address(), wanted));
+        let taken = self.held.iter().find(|(_, held)| held.listener.address().overlaps(wanted));
         if let Some((name, held)) = taken {
             return Err(OperatorError::failed(format!(
                 "can't listen on {wanted}: \"{name}\" listens on {} already",
@@ -42,9 +45,9 @@ impl Listeners {
             ))
             .hint(format!("stop it (socketley stop {name}) or choose another port")));
         }
-        let listener = Listener::bind(wanted)?;
+        let listener = Listener::bind(wanted, options)?;
         let address = listener.address();
-        self.held.insert(owner.to_owned(), Held { listener, wanted });
+        self.held.insert(owner.to_owned(), Held { listener, wanted: wanted.clone() });
         Ok(address)
     }
 
@@ -52,14 +55,19 @@ impl Listeners {
     ///
     /// # Errors
     /// As [`Listeners::bind`].
-    pub fn reserve(&self, owner: &str, wanted: SocketAddr) -> Result<Reserved, OperatorError> {
+    pub fn reserve(
+        &self,
+        owner: &str,
+        wanted: &Address,
+        options: &SocketOptions,
+    ) -> Result<Reserved, OperatorError> {
         let mut others = self.held.iter().filter(|(name, _)| *name != owner);
-        if let Some((name, _)) = others.find(|(_, held)| overlap(held.listener.address(), wanted)) {
+        if let Some((name, _)) = others.find(|(_, held)| held.listener.address().overlaps(wanted)) {
             return Err(OperatorError::failed(format!(
                 "can't listen on {wanted}: \"{name}\" does already"
             )));
         }
-        Ok(Reserved { wanted, listener: Listener::bind(wanted)? })
+        Ok(Reserved { wanted: wanted.clone(), listener: Listener::bind(wanted, options)? })
     }
 
     /// Makes a reserved listener the runtime's; the old one is closed: nothing may accept from it any more.
@@ -76,13 +84,13 @@ impl Listeners {
     }
 
     /// Closes a runtime's listener and answers its address: nothing may accept from it any more.
-    pub fn close(&mut self, owner: &str) -> Option<SocketAddr> {
+    pub fn close(&mut self, owner: &str) -> Option<Address> {
         self.held.remove(owner).map(|held| held.listener.address())
     }
 
     /// Whether a runtime has just this.
-    pub fn has(&self, owner: &str, wanted: SocketAddr) -> bool {
-        let fits = |held: &Held| held.wanted == wanted || held.listener.address() == wanted;
+    pub fn has(&self, owner: &str, wanted: &Address) -> bool {
+        let fits = |held: &Held| held.wanted == *wanted || held.listener.address() == *wanted;
         self.held.get(owner).is_some_and(fits)
     }
 
@@ -95,27 +103,27 @@ impl Listeners {
     }
 
     /// The real address and the fd of a runtime's listener.
-    pub fn of(&self, owner: &str) -> Option<(SocketAddr, Fd)> {
+    pub fn of(&self, owner: &str) -> Option<(Address, Fd)> {
         self.held.get(owner).map(|held| (held.listener.address(), held.listener.fd()))
     }
 
     /// Which runtime listens on something that overlaps, and where.
-    pub fn owner_of(&self, address: SocketAddr) -> Option<(&str, SocketAddr)> {
+    pub fn owner_of(&self, address: &Address) -> Option<(&str, Address)> {
         let mut held =
             self.held.iter().map(|(name, held)| (name.as_str(), held.listener.address()));
-        held.find(|(_, bound)| overlap(*bound, address))
+        held.find(|(_, bound)| bound.overlaps(address))
     }
 }
 
 /// A bound address that waits to be taken over; closed when dropped.
 pub(super) struct Reserved {
-    wanted: SocketAddr,
+    wanted: Address,
     listener: Listener,
 }
 
 impl Reserved {
     /// The real address.
-    pub fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> Address {
         self.listener.address()
     }
 }

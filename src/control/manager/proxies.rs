@@ -89,6 +89,7 @@ fn row(backend: &Backend, shared: &Shared) -> Value {
         Admin::Up if shared.is_open() => "failing",
         admin => admin.name(),
     };
+    let addresses: Vec<String> = backend.addresses.iter().map(ToString::to_string).collect();
     json!({
         "name": backend.name,
         "address": backend.address,
@@ -100,6 +101,6 @@ fn row(backend: &Backend, shared: &Shared) -> Value {
         "errors": errors,
         "retries": retries,
         "latency_us": shared.latency_us(),
-        "addresses": backend.addresses,
+        "addresses": addresses,
     })
 }

@@ -29,6 +29,7 @@ static COUNTERS: &[Counter] = &[
     ("idle_closed", |cell| &cell.idle_closed),
     ("slow_closed", |cell| &cell.slow_closed),
     ("dropped", |cell| &cell.dropped),
+    ("withheld", |cell| &cell.withheld),
     ("silent_closed", |cell| &cell.silent_closed),
     ("script_errors", |cell| &cell.script_errors),
     ("upstream_connections", |cell| &cell.upstream_connections),

@@ -223,7 +223,8 @@ impl Manager {
     pub(super) fn workers_wanted(&self, config: &RuntimeConfig, handlers: bool) -> usize {
         let all = self.worker_count();
         match config.workers {
-            _ if config.kind == RuntimeKind::Client => 1,
+            // One socket brings all datagrams of a UDP server, and knows all its peers.
+            _ if config.kind == RuntimeKind::Client || config.udp => 1,
             WorkerCount::Default if handlers => 1,
             WorkerCount::Default | WorkerCount::All => all,
             WorkerCount::Count(count) => usize::from(count).min(all),
@@ -269,7 +270,7 @@ impl Manager {
     /// The verb `list`'s row of a runtime.
     pub(super) fn row(&self, runtime: &Runtime) -> Value {
         let listening = self.listeners.of(runtime.name()).map(|(address, _)| address);
-        let listen = listening.or(runtime.config.listen).map(|address| address.to_string());
+        let listen = listening.or(runtime.config.listen.clone()).map(|address| address.to_string());
         let app = runtime.app().and_then(|app| Some((app, self.apps.get(app)?)));
         let owner = match &runtime.origin {
             Origin::Script { owner, .. } => Some(owner),
@@ -305,8 +306,10 @@ impl Manager {
         shown.insert("type".to_owned(), json!(runtime.config.kind.name()));
         shown.insert("name".to_owned(), json!(runtime.name()));
         let mut fields = runtime.config.to_fields();
-        if fields.contains_key("password") {
-            fields.insert("password".to_owned(), json!("(hidden)"));
+        for secret in ["password", "master_pw"] {
+            if fields.contains_key(secret) {
+                fields.insert(secret.to_owned(), json!("(hidden)"));
+            }
         }
         shown.insert("fields".to_owned(), Value::Object(fields));
         if let Origin::File { file, line, .. } = &runtime.origin {
@@ -315,10 +318,11 @@ impl Manager {
         if !runtime.handlers.is_empty() {
             shown.insert("handlers".to_owned(), json!(runtime.handlers));
         }
-        let backends = self
-            .backends(&runtime.config)
-            .into_iter()
-            .map(|backend| json!({ "name": backend.name, "addresses": backend.addresses }));
+        let backends = self.backends(&runtime.config).into_iter().map(|backend| {
+            let addresses: Vec<String> =
+                backend.addresses.iter().map(ToString::to_string).collect();
+            json!({ "name": backend.name, "addresses": addresses })
+        });
         let backends: Vec<Value> = backends.collect();
         if !backends.is_empty() {
             shown.insert("backends".to_owned(), Value::Array(backends));

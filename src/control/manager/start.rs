@@ -119,8 +119,8 @@ impl Manager {
             runtime.tls = tls;
         }
         let mut port = 0;
-        if let Some(listen) = config.listen {
-            port = self.listeners.bind(name, listen)?.port();
+        if let Some(listen) = &config.listen {
+            port = self.listeners.bind(name, listen, &config.socket)?.port();
         }
         if config.kind == RuntimeKind::Cache {
             self.make_store(&config, port);

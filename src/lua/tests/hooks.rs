@@ -56,7 +56,7 @@ fn a_hook_that_waits_keeps_the_order_and_the_next_batch_waits_for_it() {
         host.vm.on_hook(runtime(0), &event(HookKind::Written, "k", text(value)));
     }
     host.vm.on_hooks_end(runtime(0));
-    host.vm.on_open(runtime(1), connection(1), peer(1));
+    host.vm.on_open(runtime(1), connection(1), &peer(1));
     host.vm.on_message(runtime(1), connection(1), b"hello", false);
     host.turn();
     assert_eq!(host.take(), ["log served"], "nobody else waits");
@@ -302,7 +302,7 @@ fn channels_reach_handlers_in_order() {
     assert_eq!(host.take(), ["log room:1: hi".to_owned(), done(1), "log old m".to_owned()]);
     host.pass(50);
     assert_eq!(host.take(), ["log news: slow".to_owned(), "log news: next".to_owned(), done(0)]);
-    host.vm.on_open(runtime(1), connection(1), peer(1));
+    host.vm.on_open(runtime(1), connection(1), &peer(1));
     host.vm.on_message(runtime(1), connection(1), b"stop", false);
     host.vm.on_channel(ids[0], b"news", b"unheard");
     host.turn();

@@ -27,7 +27,7 @@ fn request(host: &mut TestHost, number: u32, route: Option<u32>, head: &str, bod
 fn answers(code: &str, head: &str, body: &str) -> Vec<String> {
     let text = format!("server 's' {{ on_http_request = function(req, res) {code} end }}");
     let mut host = TestHost::new(&text);
-    host.vm.on_visit(runtime(0), connection(1), peer(1));
+    host.vm.on_visit(runtime(0), connection(1), &peer(1));
     request(&mut host, 7, None, head, body);
     host.turn();
     host.take()
@@ -117,7 +117,7 @@ fn middleware_stands_round_routes_constants_and_the_rest() {
       },
       routes = { ['GET /c/:n'] = 'constant', ['GET /f/:n'] = function(req) return 'n ' .. req.params.n end } }";
     let mut host = TestHost::new(text);
-    host.vm.on_visit(runtime(0), connection(1), peer(1));
+    host.vm.on_visit(runtime(0), connection(1), &peer(1));
     let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
     for (number, route, path, expected) in [
         (1, Some(0), "/c/1", "constant"),
@@ -139,7 +139,7 @@ fn middleware_stands_round_routes_constants_and_the_rest() {
 fn requests_of_one_connection_are_served_in_order() {
     let text = "server 's' { on_http_request = function(req) if req.path == '/slow' then sleep(0.1) end return req.path end }";
     let mut host = TestHost::new(text);
-    host.vm.on_visit(runtime(0), connection(1), peer(1));
+    host.vm.on_visit(runtime(0), connection(1), &peer(1));
     for (number, path) in [(1, "/slow"), (2, "/fast")] {
         let head = format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n");
         request(&mut host, number, None, &head, "");

@@ -23,7 +23,7 @@ use super::*;
 use crate::error::ScriptError;
 use crate::id::{ConnectionId, RuntimeId, RuntimeKind};
 use crate::log::LogLevel;
-use crate::ring::Now;
+use crate::ring::{Address, Now};
 use crate::store::{Settings, SharedStore};
 
 /// The stores that the test's worker serves.
@@ -102,8 +102,8 @@ pub fn connection(number: u32) -> ConnectionId {
     ConnectionId::new(0, number, 7)
 }
 
-pub fn peer(number: u32) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, number as u8], 4000))
+pub fn peer(number: u32) -> Address {
+    SocketAddr::from(([10, 0, 0, number as u8], 4000)).into()
 }
 
 /// The runtime of the definition with this index.
@@ -195,6 +195,10 @@ impl TestHost {
             Action::Park { connection, parked } => {
                 format!("{} {}", if *parked { "park" } else { "unpark" }, connection.slot())
             }
+            Action::Verify { connection } => format!("verify {}", connection.slot()),
+            Action::Master { connection, granted } => {
+                format!("master {} {granted}", connection.slot())
+            }
             Action::Timer { timer, delay_ms } => {
                 self.asked += 1;
                 let due = self.now.monotonic_ms() + delay_ms;
@@ -266,7 +270,7 @@ impl TestHost {
     }
 
     pub fn open(&mut self, number: u32) {
-        self.vm.on_open(runtime(0), connection(number), peer(number));
+        self.vm.on_open(runtime(0), connection(number), &peer(number));
     }
 
     pub fn message(&mut self, number: u32, text: &str) {

@@ -18,7 +18,7 @@ fn ask(host: &mut TestHost) -> Vec<String> {
         body: &[],
         tls: true,
     };
-    host.vm.on_open(runtime(0), connection(1), peer(1));
+    host.vm.on_open(runtime(0), connection(1), &peer(1));
     host.vm.on_route_request(runtime(0), connection(1), &event);
     host.turn();
     host.take()

@@ -37,7 +37,7 @@ fn state_and_connections_move_to_the_next_generation() {
     );
     let mut new = TestHost::over(load(source(&next)).0.unwrap());
     new.commit(Some(snapshot));
-    new.vm.on_adopt(runtime(0), connection(1), peer(1));
+    new.vm.on_adopt(runtime(0), connection(1), &peer(1));
     new.message(1, "show");
     new.turn();
     assert_eq!(new.take(), ["send 1 1 true true true 0.5 true true fresh"]);

@@ -128,7 +128,7 @@ server "s" {
     host.close(1);
     // The same slot, its next use.
     let next = ConnectionId::new(0, 1, 8);
-    host.vm.on_open(runtime(0), next, peer(9));
+    host.vm.on_open(runtime(0), next, &peer(9));
     host.vm.on_message(runtime(0), next, b"go", false);
     host.turn();
     assert_eq!(host.take(), ["log nil closed the connection is closed", "log nil"]);
@@ -148,7 +148,7 @@ server "b" (handlers("2"))
     );
     for (index, text) in ["x", "y", "z"].iter().enumerate() {
         let id = connection(10 + index as u32);
-        host.vm.on_open(runtime(index % 2), id, peer(1));
+        host.vm.on_open(runtime(index % 2), id, &peer(1));
         host.vm.on_message(runtime(index % 2), id, text.as_bytes(), false);
     }
     host.vm.on_stop(runtime(1));
@@ -171,8 +171,8 @@ fn routes_answer_in_every_form() {
     ] {
         let mut host =
             TestHost::new(&format!("proxy 'gw' {{ on_route = function(req) {code} end }}"));
-        let local = SocketAddr::from(([127, 0, 0, 1], 8080));
-        host.vm.on_route(runtime(0), connection(5), peer(5), local);
+        let local = SocketAddr::from(([127, 0, 0, 1], 8080)).into();
+        host.vm.on_route(runtime(0), connection(5), &peer(5), &local);
         host.turn();
         host.pass(20);
         let routes: Vec<String> =

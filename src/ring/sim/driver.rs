@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::network::{Kernel, Network, Ready};
-use crate::ring::{Arrived, Completion, Driver, Errno, Fd, Now, Op, Received, Wait, Wake};
+use crate::ring::{Address, Arrived, Completion, Driver, Errno, Fd, Now, Op, Received, Wait, Wake};
 
 /// What a turn costs at most, so that time passes even for a worker that never waits.
 const TURN_NS_MAX: u64 = 1000;
@@ -229,15 +229,15 @@ impl Driver for SimDriver {
         Arc::clone(&self.wake) as Arc<dyn Wake>
     }
 
-    fn peer(&self, fd: Fd) -> Result<SocketAddr, Errno> {
+    fn peer(&self, fd: Fd) -> Result<Address, Errno> {
         let world = self.network.borrow();
         let end = world.ends.get(&fd.0).ok_or(Errno(libc::EBADF))?;
-        if end.reset { Err(Errno(libc::ENOTCONN)) } else { Ok(end.remote) }
+        if end.reset { Err(Errno(libc::ENOTCONN)) } else { Ok(end.remote.clone()) }
     }
 
     fn local(&self, fd: Fd) -> Result<SocketAddr, Errno> {
         let world = self.network.borrow();
-        let end = world.ends.get(&fd.0).map(|end| end.address);
+        let end = world.ends.get(&fd.0).and_then(|end| end.address.socket());
         end.or_else(|| Some(world.datagrams.get(&fd.0)?.address)).ok_or(Errno(libc::EBADF))
     }
 

@@ -26,7 +26,7 @@ pub use driver::SimDriver;
 use network::{Event, Network, Segment};
 
 use super::random::Random;
-use super::{Fd, Now};
+use super::{Address, Fd, Now};
 use crate::limits::RECEIVE_BUFFERS;
 
 /// How rough the simulated kernel and network are. Rates are per mille of the occasions.
@@ -167,8 +167,8 @@ impl Sim {
     }
 
     /// A listening socket for [`super::Op::Accept`].
-    pub fn listen(&self, address: SocketAddr) -> Fd {
-        Fd(self.network.borrow_mut().listen(address))
+    pub fn listen(&self, address: impl Into<Address>) -> Fd {
+        Fd(self.network.borrow_mut().listen(address.into()))
     }
 
     /// Closes a listening socket; connections that nobody has accepted break. No accept may be in flight on it.
@@ -185,23 +185,23 @@ impl Sim {
     }
 
     /// A peer connects to a listening socket. If nobody listens, the peer is reset at once.
-    pub fn connect(&self, address: SocketAddr) -> PeerId {
-        PeerId(self.network.borrow_mut().connect_peer(address))
+    pub fn connect(&self, address: impl Into<Address>) -> PeerId {
+        PeerId(self.network.borrow_mut().connect_peer(address.into()))
     }
 
     /// From now on connects of the drivers to `address` reach a peer: see [`Sim::accepted`].
-    pub fn serve(&self, address: SocketAddr) {
-        self.network.borrow_mut().servers.entry(address).or_default();
+    pub fn serve(&self, address: impl Into<Address>) {
+        self.network.borrow_mut().servers.entry(address.into()).or_default();
     }
 
     /// Connects to `address` are refused again.
-    pub fn stop_serving(&self, address: SocketAddr) {
-        self.network.borrow_mut().servers.remove(&address);
+    pub fn stop_serving(&self, address: impl Into<Address>) {
+        self.network.borrow_mut().servers.remove(&address.into());
     }
 
     /// The next peer that a driver's connect to a served address has made.
-    pub fn accepted(&self, address: SocketAddr) -> Option<PeerId> {
-        self.network.borrow_mut().servers.get_mut(&address)?.pop_front().map(PeerId)
+    pub fn accepted(&self, address: impl Into<Address>) -> Option<PeerId> {
+        self.network.borrow_mut().servers.get_mut(&address.into())?.pop_front().map(PeerId)
     }
 
     /// Sends without limit; nothing after the peer's own shutdown or a reset.
@@ -261,8 +261,8 @@ impl Sim {
     }
 
     /// The peer's own address, as the driver's side sees it.
-    pub fn peer_address(&self, peer: PeerId) -> SocketAddr {
-        self.network.borrow_mut().end(peer.0).address
+    pub fn peer_address(&self, peer: PeerId) -> Address {
+        self.network.borrow_mut().end(peer.0).address.clone()
     }
 
     /// A socket for [`super::Op::ReceiveFrom`] that receives at `address`.

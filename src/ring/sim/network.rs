@@ -12,7 +12,7 @@ use super::datagrams::Socket;
 use super::driver::SimWake;
 use crate::limits::RECEIVE_BUFFER_BYTES;
 use crate::ring::random::{Random, mix};
-use crate::ring::{Chunks, Completion, Errno, Fd, Now, Received, Token};
+use crate::ring::{Address, Chunks, Completion, Errno, Fd, Now, Received, Token};
 
 pub(super) type Id = i32;
 
@@ -36,7 +36,7 @@ pub(super) struct Network {
     /// Datagrams for addresses that no driver's socket has, with their sources.
     pub(super) mailboxes: BTreeMap<SocketAddr, Vec<(SocketAddr, Vec<u8>)>>,
     /// Addresses where peers accept, with those not yet taken by the test.
-    pub(super) servers: BTreeMap<SocketAddr, VecDeque<Id>>,
+    pub(super) servers: BTreeMap<Address, VecDeque<Id>>,
     pub(super) drivers: Vec<Kernel>,
     /// By time and serial number.
     pub(super) events: BTreeMap<(u64, u64), Event>,
@@ -51,8 +51,8 @@ pub(super) struct Network {
 /// One end of a connection: a driver's socket or a test's peer.
 pub(super) struct End {
     pub(super) other: Id,
-    pub(super) address: SocketAddr,
-    pub(super) remote: SocketAddr,
+    pub(super) address: Address,
+    pub(super) remote: Address,
     pub(super) is_peer: bool,
     /// On the way to this end, with the time of arrival.
     arriving: VecDeque<(u64, Segment)>,
@@ -79,7 +79,7 @@ pub(super) enum Segment {
 }
 
 pub(super) struct Listener {
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
     pub(super) backlog: VecDeque<Id>,
     pub(super) accepts: Vec<(usize, Token)>,
 }
@@ -100,7 +100,7 @@ pub(super) enum Event {
     Connect {
         driver: usize,
         token: Token,
-        address: SocketAddr,
+        address: Address,
     },
     Datagram {
         from: SocketAddr,
@@ -177,16 +177,16 @@ impl Network {
         self.ends.get_mut(&id).expect("a peer is never removed")
     }
 
-    pub(super) fn listen(&mut self, address: SocketAddr) -> Id {
-        assert!(self.listener_at(address).is_none(), "{address} is in use");
+    pub(super) fn listen(&mut self, address: Address) -> Id {
+        assert!(self.listener_at(&address).is_none(), "{address} is in use");
         let id = self.new_id();
         let listener = Listener { address, backlog: VecDeque::new(), accepts: Vec::new() };
         self.listeners.insert(id, listener);
         id
     }
 
-    pub(super) fn listener_at(&self, address: SocketAddr) -> Option<Id> {
-        self.listeners.iter().find(|(_, listener)| listener.address == address).map(|(id, _)| *id)
+    pub(super) fn listener_at(&self, address: &Address) -> Option<Id> {
+        self.listeners.iter().find(|(_, listener)| listener.address == *address).map(|(id, _)| *id)
     }
 
     pub(super) fn watchable(&mut self) -> Id {
@@ -205,8 +205,8 @@ impl Network {
         self.next_id
     }
 
-    pub(super) fn connect_peer(&mut self, address: SocketAddr) -> Id {
-        let listener = self.listener_at(address);
+    pub(super) fn connect_peer(&mut self, address: Address) -> Id {
+        let listener = self.listener_at(&address);
         let (peer, end) = self.new_pair(address, true, false);
         match listener {
             Some(listener) => {
@@ -222,12 +222,15 @@ impl Network {
     }
 
     /// Two connected ends: the one that connects and the one that listens.
-    pub(super) fn new_pair(&mut self, to: SocketAddr, from_peer: bool, to_peer: bool) -> (Id, Id) {
+    pub(super) fn new_pair(&mut self, to: Address, from_peer: bool, to_peer: bool) -> (Id, Id) {
         let (first, second) = (self.new_id(), self.new_id());
         let network = if from_peer { [198, 51, 100, 7] } else { [127, 0, 0, 1] };
         let port = 30_000 + (first % 30_000) as u16;
-        let from = SocketAddr::new(IpAddr::V4(Ipv4Addr::from(network)), port);
-        self.ends.insert(first, End::new(second, from, to, from_peer));
+        let from = match &to {
+            Address::Unix(_) => to.clone(),
+            _ => SocketAddr::new(IpAddr::V4(Ipv4Addr::from(network)), port).into(),
+        };
+        self.ends.insert(first, End::new(second, from.clone(), to.clone(), from_peer));
         self.ends.insert(second, End::new(first, to, from, to_peer));
         (first, second)
     }
@@ -315,14 +318,14 @@ impl Network {
         self.pump_accept(listener);
     }
 
-    fn on_connect(&mut self, driver: usize, token: Token, address: SocketAddr) {
-        let listener = self.listener_at(address);
+    fn on_connect(&mut self, driver: usize, token: Token, address: Address) {
+        let listener = self.listener_at(&address);
         let is_served = self.servers.contains_key(&address);
         let is_refused = self.random.chance(self.faults.refuse);
         let result = if is_refused || (listener.is_none() && !is_served) {
             Err(Errno(libc::ECONNREFUSED))
         } else {
-            let (fd, other) = self.new_pair(address, false, is_served);
+            let (fd, other) = self.new_pair(address.clone(), false, is_served);
             match (self.servers.get_mut(&address), listener) {
                 (Some(server), _) => server.push_back(other),
                 (None, Some(listener)) => self.on_queue(listener, other),
@@ -503,7 +506,7 @@ impl Network {
 }
 
 impl End {
-    fn new(other: Id, address: SocketAddr, remote: SocketAddr, is_peer: bool) -> End {
+    fn new(other: Id, address: Address, remote: Address, is_peer: bool) -> End {
         End {
             other,
             address,

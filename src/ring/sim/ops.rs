@@ -1,7 +1,7 @@
 //! What each op does to the simulated network when it is submitted.
 
 use super::network::{Event, Id, Network, Segment};
-use crate::ring::{Chunks, Completion, Errno, Fd, How, Op, Token};
+use crate::ring::{Address, Chunks, Completion, Errno, Fd, How, Op, Token};
 
 const CANCELLED: Errno = Errno(libc::ECANCELED);
 const NOT_FOUND: Errno = Errno(libc::ENOENT);
@@ -13,6 +13,9 @@ impl Network {
         self.fold_op(driver, &op);
         match op {
             Op::Accept { fd, token } => self.accept(driver, fd.0, token),
+            Op::Connect { address: Address::Udp(peer), token } => {
+                self.make_datagram(driver, None, Some(peer), token);
+            }
             Op::Connect { address, token } => {
                 let time_ns = self.arrival_ns();
                 self.schedule(time_ns, Event::Connect { driver, token, address });

@@ -152,8 +152,8 @@ fn connects_reach_peers_or_are_refused() {
     sim.serve(address());
     let vacant: SocketAddr = "127.0.0.1:1".parse().unwrap();
     let ops = vec![
-        Op::Connect { address: address(), token: token(OpKind::Connect, 1) },
-        Op::Connect { address: vacant, token: token(OpKind::Connect, 2) },
+        Op::Connect { address: address().into(), token: token(OpKind::Connect, 1) },
+        Op::Connect { address: vacant.into(), token: token(OpKind::Connect, 2) },
     ];
     let completions = turn(&mut driver, ops);
     let [
@@ -164,7 +164,7 @@ fn connects_reach_peers_or_are_refused() {
         panic!("{completions:?}")
     };
     let peer = sim.accepted(address()).unwrap();
-    assert_eq!((sim.accepted(address()), driver.peer(*fd)), (None, Ok(address())));
+    assert_eq!((sim.accepted(address()), driver.peer(*fd)), (None, Ok(address().into())));
     sim.peer_reset(peer);
     let ops = vec![Op::Receive { fd: *fd, token: token(OpKind::Receive, 1) }];
     let completions = turn(&mut driver, ops);
@@ -173,7 +173,7 @@ fn connects_reach_peers_or_are_refused() {
         matches!(&completions[..], [Completion::Received { result, more: false, .. }] if *result == reset)
     );
     sim.stop_serving(address());
-    let ops = vec![Op::Connect { address: address(), token: token(OpKind::Connect, 3) }];
+    let ops = vec![Op::Connect { address: address().into(), token: token(OpKind::Connect, 3) }];
     assert!(matches!(turn(&mut driver, ops)[..], [Completion::Connected { result: Err(_), .. }]));
     assert!(sim.peer_is_reset(sim.connect(address())));
 }
@@ -183,7 +183,7 @@ fn two_drivers_talk_and_wake_each_other() {
     let sim = Sim::new(3);
     let (mut server, mut client) = (sim.driver(), sim.driver());
     let listener = sim.listen(address());
-    let ops = vec![Op::Connect { address: address(), token: token(OpKind::Connect, 1) }];
+    let ops = vec![Op::Connect { address: address().into(), token: token(OpKind::Connect, 1) }];
     let completions = turn(&mut client, ops);
     let [Completion::Connected { result: Ok(client_fd), .. }] = completions[..] else { panic!() };
     let server_fd = accept_one(&mut server, listener);

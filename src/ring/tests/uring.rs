@@ -194,8 +194,10 @@ fn connects_on(loopback: &str) {
     listener.accept().unwrap();
     let vacant = taken.local_addr().unwrap();
     let (good, bad) = (token(OpKind::Connect, 1), token(OpKind::Connect, 2));
-    let ops =
-        vec![Op::Connect { address, token: good }, Op::Connect { address: vacant, token: bad }];
+    let ops = vec![
+        Op::Connect { address: address.into(), token: good },
+        Op::Connect { address: vacant.into(), token: bad },
+    ];
     let mut fd = None;
     for completion in turn_until(&mut uring, ops, |completions| completions.len() == 2) {
         match completion {
@@ -207,7 +209,7 @@ fn connects_on(loopback: &str) {
         }
     }
     let fd = fd.unwrap();
-    assert_eq!(uring.peer(fd).unwrap(), address);
+    assert_eq!(uring.peer(fd).unwrap(), address.into());
     let (mut accepted, from) = listener.accept().unwrap();
     assert!(from.ip().is_loopback());
     let send = token(OpKind::Send, 1);
@@ -226,7 +228,7 @@ fn connects_on(loopback: &str) {
 fn a_connect_without_an_address_family_fails_as_a_completion() {
     let Some(mut uring) = ring(&Options::default()) else { return };
     let address: SocketAddr = "255.255.255.255:9".parse().unwrap();
-    let ops = vec![Op::Connect { address, token: token(OpKind::Connect, 1) }];
+    let ops = vec![Op::Connect { address: address.into(), token: token(OpKind::Connect, 1) }];
     let completions = turn_until(&mut uring, ops, |completions| completions.len() == 1);
     assert!(matches!(&completions[0], Completion::Connected { result: Err(_), .. }));
 }

@@ -13,7 +13,7 @@ use crate::runtime::local::{Local, TimerEvent};
 use crate::runtime::message::{FromWorker, Recipients, ToWorker};
 use crate::runtime::server::http;
 use crate::runtime::stats::StatsCell;
-use crate::runtime::{cache, proxy, server, sockets};
+use crate::runtime::{cache, datagrams, proxy, server, sockets};
 
 impl Local {
     /// Runs all VMs that have something to do and carries out what they ask for, until nothing is left or the turn has
@@ -56,6 +56,8 @@ impl Local {
         self.apps.slots[index] = Some(hosted);
         sockets::deliver_late(self);
         let mut unparked = std::mem::take(&mut self.apps.unparked);
+        unparked.sort_unstable();
+        unparked.dedup();
         for slot in unparked.drain(..) {
             self.unpark(slot);
         }
@@ -93,6 +95,17 @@ impl Local {
                     } else {
                         self.apps.unparked.push(slot);
                     }
+                }
+            }
+            Action::Verify { connection } => {
+                if let Some(slot) = self.own_connection(hosted.app, connection) {
+                    datagrams::verify(self, slot);
+                }
+            }
+            Action::Master { connection, granted } => {
+                if let Some(slot) = self.own_connection(hosted.app, connection) {
+                    server::master::decide(self, slot, granted);
+                    self.apps.unparked.push(slot);
                 }
             }
             Action::Timer { timer, delay_ms } => {
@@ -185,6 +198,8 @@ impl Local {
                         stopping.handler = false;
                     }
                     self.close_members(index, false);
+                    self.send_datagrams(index);
+                    self.end_quiet_listeners(index);
                     self.check_stopped(index);
                 }
             }

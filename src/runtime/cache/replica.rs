@@ -3,7 +3,6 @@
 //! Which primary is wanted stands in the store (REPLICAOF); each worker looks after its batches whether that has changed,
 //! and tells the first one. What is said over the connection is [`crate::replication::replica`]'s business.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::id::RuntimeId;
@@ -12,7 +11,7 @@ use crate::log::LogLevel;
 use crate::net::dial::{Backoff, Target};
 use crate::replication::replica::{History, Link, Settings};
 use crate::ring::timers::TimerId;
-use crate::ring::{Driver, Errno, Fd};
+use crate::ring::{Address, Driver, Errno, Fd};
 use crate::runtime::client::start_connect;
 use crate::runtime::connection::{Pause, Phase, Role};
 use crate::runtime::local::{Local, TimerEvent};
@@ -26,7 +25,7 @@ use super::waiting;
 
 /// The primary that the first worker of a replica keeps a connection to.
 pub struct Upstream {
-    address: SocketAddr,
+    address: Address,
     /// The connection: being dialled while there is no link.
     slot: Option<u32>,
     link: Option<Link>,
@@ -105,7 +104,7 @@ fn follow(local: &mut Local, index: usize) {
         held.instance.replication.upstream().map(|upstream| (upstream.host.clone(), upstream.port))
     };
     let Some((host, port)) = wanted else { return };
-    let Some(address) = (Target { host, port }).literal() else { return };
+    let Some(address) = (Target { host, port, path: None }).literal() else { return };
     let backoff = Backoff::new(limits::REPLICA_RETRY_MIN_MS, limits::REPLICA_RETRY_MAX_MS);
     if let Some(state) = local.instance_at(index).cache.as_mut() {
         state.upstream = Some(Box::new(Upstream {
@@ -124,7 +123,9 @@ fn follow(local: &mut Local, index: usize) {
 
 fn dial(local: &mut Local, index: usize) {
     let now_ms = local.now.unix_ms;
-    let Some(address) = upstream(local, index).map(|upstream| upstream.address) else { return };
+    let Some(address) = upstream(local, index).map(|upstream| upstream.address.clone()) else {
+        return;
+    };
     let is_loading = |held: Held<'_>| held.instance.attention.any(Attention::LOADING);
     if store(local, index).is_some_and(|store| is_loading(store.lock(now_ms))) {
         // What was kept on disk comes first: the primary's data take its place.
@@ -295,7 +296,7 @@ fn lost(local: &mut Local, index: usize, reason: &str) {
     let mut random = local.random.clone();
     let Some(upstream) = upstream(local, index) else { return };
     let pause_ms = upstream.backoff.next_ms(&mut random);
-    let (first, address) = (upstream.failures == 0, upstream.address);
+    let (first, address) = (upstream.failures == 0, upstream.address.clone());
     upstream.failures += 1;
     local.random = random;
     if first {

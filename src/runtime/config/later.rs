@@ -6,9 +6,7 @@ const NOT_YET: &str = "isn't in this version yet";
 pub fn later(name: &str) -> Option<&'static str> {
     match name {
         "http_cache" => Some("files that are asked for often are kept in memory anyway"),
-        "udp" => Some("UDP isn't in this version yet"),
-        "master_pw" | "master_forward" | "cache" | "log" | "write" | "drain" | "sidecar"
-        | "raw" => Some(NOT_YET),
+        "cache" | "log" | "write" | "drain" | "sidecar" | "raw" => Some(NOT_YET),
         _ => None,
     }
 }

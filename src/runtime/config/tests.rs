@@ -172,14 +172,14 @@ fn wrong_fields_say_what_was_expected() {
         (
             Server,
             json!({"port": 70000}),
-            "port: expected a port (0 to 65535) or \"HOST:PORT\", got 70000",
+            "port: expected a port (0 to 65535), \"HOST:PORT\" or \"unix:/PATH\", got 70000",
         ),
         (Server, json!({"port": "abc"}), "\"abc\" is not a port"),
         (Server, json!({"port": true}), "got true"),
         (
             Server,
             json!({"mode": "inn"}),
-            "mode: expected inout, in, out, echo, got \"inn\"; did you mean \"in\"?",
+            "mode: expected inout, in, out, echo, master, got \"inn\"; did you mean \"in\"?",
         ),
         (
             Server,

@@ -8,14 +8,21 @@ use serde_json::{Value, json};
 
 use crate::net::dial::Target;
 use crate::net::listener::parse_address;
-use crate::runtime::{Access, Framing, Mode, Protocol, RuntimeConfig, Strategy, WorkerCount};
+use crate::runtime::{
+    Access, Address, Framing, Mode, Protocol, RuntimeConfig, Strategy, WorkerCount,
+};
 use crate::store::number::memory_size;
 use crate::suggest::did_you_mean;
 
 type Read<T> = Result<T, String>;
 
-pub const MODES: &[(&str, Mode)] =
-    &[("inout", Mode::InOut), ("in", Mode::In), ("out", Mode::Out), ("echo", Mode::Echo)];
+pub const MODES: &[(&str, Mode)] = &[
+    ("inout", Mode::InOut),
+    ("in", Mode::In),
+    ("out", Mode::Out),
+    ("echo", Mode::Echo),
+    ("master", Mode::Master),
+];
 
 pub const STRATEGIES: &[(&str, Strategy)] = &[
     ("round-robin", Strategy::RoundRobin),
@@ -112,12 +119,20 @@ pub fn word<T: PartialEq>(value: T, words: &[(&str, T)]) -> Option<Value> {
     words.iter().find(|(_, meaning)| *meaning == value).map(|(word, _)| json!(word))
 }
 
-pub fn address(value: &Value) -> Read<SocketAddr> {
-    const WANTED: &str = "a port (0 to 65535) or \"HOST:PORT\"";
+/// An address for datagrams says that it is UDP.
+pub fn set_listen(config: &mut RuntimeConfig, value: &Value) -> Read<()> {
+    let address = address(value)?;
+    config.udp |= address.is_udp();
+    config.listen = Some(address);
+    Ok(())
+}
+
+fn address(value: &Value) -> Read<Address> {
+    const WANTED: &str = "a port (0 to 65535), \"HOST:PORT\" or \"unix:/PATH\"";
     match value {
         Value::Number(_) => {
             let port = integer(value, 0, 65535).map_err(|_| expected(WANTED, value))?;
-            Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port as u16))
+            Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port as u16).into())
         }
         Value::String(text) => parse_address(text).map_err(|error| match error.hint {
             Some(hint) => format!("{} ({hint})", error.message),
@@ -128,12 +143,25 @@ pub fn address(value: &Value) -> Read<SocketAddr> {
 }
 
 /// A number if that says it all.
-pub fn address_out(address: SocketAddr) -> Value {
-    if address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
-        json!(address.port())
-    } else {
-        json!(address.to_string())
+pub fn address_out(address: &Address) -> Value {
+    match address {
+        Address::Ip(ip) | Address::Udp(ip) if ip.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) => {
+            json!(ip.port())
+        }
+        Address::Udp(ip) => json!(ip.to_string()),
+        address => json!(address.to_string()),
     }
+}
+
+/// A file's mode as chmod(1) takes it.
+pub fn file_mode(value: &Value) -> Read<u32> {
+    let wrong = || expected("a file mode such as \"0660\"", value);
+    let digits = match value {
+        Value::String(text) => text.clone(),
+        _ => return Err(wrong()),
+    };
+    let mode = u32::from_str_radix(&digits, 8).map_err(|_| wrong())?;
+    (mode <= 0o777).then_some(mode).ok_or_else(wrong)
 }
 
 pub fn framing(value: &Value) -> Read<Framing> {
@@ -284,7 +312,11 @@ pub fn strategy(value: &Value) -> Read<Strategy> {
 
 /// `HOST:PORT`, or a WebSocket's address, which says all there is to say.
 pub fn set_target(config: &mut RuntimeConfig, value: &Value) -> Read<()> {
-    let address = text(value)?;
+    let mut address = text(value)?;
+    if let Some(rest) = address.strip_prefix(crate::ring::address::UDP) {
+        config.udp = true;
+        address = rest;
+    }
     let (rest, port) = match (address.strip_prefix("ws://"), address.strip_prefix("wss://")) {
         (Some(rest), _) => (rest, 80),
         (_, Some(rest)) => (rest, 443),
@@ -316,7 +348,7 @@ pub fn path(value: &Value) -> Read<String> {
 
 fn target(text: &str) -> Read<String> {
     let target: Target = text.parse().map_err(|error: crate::error::OperatorError| {
-        format!("{}; write HOST:PORT", error.message)
+        format!("{}; write HOST:PORT or unix:/PATH", error.message)
     })?;
     Ok(target.to_string())
 }
@@ -349,15 +381,15 @@ pub fn primary(value: &Value) -> Read<Option<(String, u16)>> {
     let target: crate::net::dial::Target =
         text.parse().map_err(|error: crate::error::OperatorError| error.to_string())?;
     match target.literal() {
-        Some(_) => Ok(Some((target.host, target.port))),
-        None => Err(format!("expected an IP address or localhost and a port, got {text}")),
+        Some(Address::Ip(_)) => Ok(Some((target.host, target.port))),
+        _ => Err(format!("expected an IP address or localhost and a port, got {text}")),
     }
 }
 
 /// As [`primary`] reads it.
 pub fn primary_out(primary: Option<&(String, u16)>) -> Option<Value> {
     let (host, port) = primary?.clone();
-    Some(Value::from(crate::net::dial::Target { host, port }.to_string()))
+    Some(Value::from(crate::net::dial::Target { host, port, path: None }.to_string()))
 }
 
 /// An empty password is none.

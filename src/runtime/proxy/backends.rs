@@ -6,12 +6,12 @@
 //! Must not know: what is spoken, who is chosen (`balance`).
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::shared::Shared;
 use crate::id::ConnectionId;
 use crate::limits;
+use crate::ring::Address;
 use crate::runtime::{Backend, RuntimeStats};
 
 /// One backend.
@@ -110,8 +110,8 @@ impl Backends {
     }
 
     /// The address to dial of a backend, of those that it has.
-    pub fn address(&self, at: usize, which: usize) -> Option<SocketAddr> {
-        self.members.get(at)?.backend.addresses.get(which).copied()
+    pub fn address(&self, at: usize, which: usize) -> Option<Address> {
+        self.members.get(at)?.backend.addresses.get(which).cloned()
     }
 
     /// Whether a request may be sent again: one in five may, and some at once.

@@ -254,7 +254,7 @@ mod tests {
             .map(|(at, weight)| Backend {
                 name: format!("b{at}"),
                 address: format!("10.0.0.{at}:80"),
-                addresses: vec![([10, 0, 0, at as u8], 80).into()],
+                addresses: vec![std::net::SocketAddr::from(([10, 0, 0, at as u8], 80)).into()],
                 weight: weight.unsigned_abs(),
                 backup: *weight < 0,
                 strategy: None,

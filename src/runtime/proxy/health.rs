@@ -8,7 +8,7 @@ use crate::limits;
 use crate::log::LogLevel;
 use crate::net::dial::Target;
 use crate::proto::http1::{Body, HeadScan, ResponseBody, Step, parse_response};
-use crate::ring::{Errno, Fd};
+use crate::ring::{Address, Errno, Fd};
 use crate::runtime::connection::{Phase, Role};
 use crate::runtime::local::{Local, TimerEvent};
 use crate::runtime::{client, opening};
@@ -58,11 +58,11 @@ fn check_all(local: &mut Local, runtime: RuntimeId) {
     let Some(&index) = local.index.get(&runtime) else { return };
     let instance = local.instance_at(index);
     let interval_ms = instance.config().proxy.health.interval_ms;
-    let members: Vec<(u32, Option<std::net::SocketAddr>)> = instance
+    let members: Vec<(u32, Option<Address>)> = instance
         .proxy
         .members()
         .iter()
-        .map(|member| (member.serial, member.backend.addresses.first().copied()))
+        .map(|member| (member.serial, member.backend.addresses.first().cloned()))
         .collect();
     for (serial, address) in members {
         match address {
@@ -73,7 +73,7 @@ fn check_all(local: &mut Local, runtime: RuntimeId) {
     local.timers.insert(local.now, interval_ms, TimerEvent::Health { runtime });
 }
 
-fn check(local: &mut Local, index: usize, serial: u32, address: std::net::SocketAddr) {
+fn check(local: &mut Local, index: usize, serial: u32, address: Address) {
     let timeout_ms = local.instance_at(index).config().proxy.health.timeout_ms;
     let role = Role::Probe(Box::new(Probe { serial, answer: Vec::new(), is_over: false }));
     // A full worker says nothing about the backend.

@@ -3,8 +3,6 @@
 //! A client is read only when its backend is there; each half is paused while the other's outbox is full. A half-close
 //! goes across after the bytes before it. Before any byte has gone, a failed dial tries the next backend.
 
-use std::net::SocketAddr;
-
 use crate::id::ConnectionId;
 use crate::limits;
 use crate::log::LogLevel;
@@ -12,7 +10,7 @@ use crate::lua::Handlers;
 use crate::lua::Route;
 use crate::net::dial::Target;
 use crate::proto::client_hello::{self, Hello};
-use crate::ring::{Errno, Fd, How, Op, OpKind, Token};
+use crate::ring::{Address, Errno, Fd, How, Op, OpKind, Token};
 
 use super::balance::{self, Ask, Nobody};
 use super::shared::Seat;
@@ -159,7 +157,7 @@ fn to_name(local: &mut Local, slot: u32, name: String) {
     if let Some(at) = members.iter().position(|member| member.backend.address == name) {
         return to_backend(local, slot, at);
     }
-    match name.parse::<SocketAddr>() {
+    match name.parse::<Address>() {
         Ok(address) => dial(local, slot, address),
         Err(_) => refuse(local, slot, &format!("on_route answered \"{name}\": no such backend")),
     }
@@ -169,7 +167,7 @@ fn to_name(local: &mut Local, slot: u32, name: String) {
 fn next_backend(local: &mut Local, front: u32) {
     let worker = local.worker;
     let connection = local.connections.at(front);
-    let (index, ip) = (connection.instance, connection.peer.ip());
+    let (index, ip) = (connection.instance, connection.peer.ip_or_local());
     let Some(own) = link(local, front) else { return };
     let (tried, group) = (std::mem::take(&mut own.tried), own.group.take());
     let hash = balance::hash(ip.to_canonical().to_string().as_bytes());
@@ -221,7 +219,7 @@ fn dial_address(local: &mut Local, front: u32, at: usize) {
     }
 }
 
-fn dial(local: &mut Local, front: u32, address: SocketAddr) {
+fn dial(local: &mut Local, front: u32, address: Address) {
     let (index, front_id) = (local.connections.at(front).instance, local.connections.at(front).id);
     let role = Role::Back(Box::new(Link::to(front_id, None)));
     let Some(back) = local.insert_connection(index, None, address, role) else {
@@ -264,7 +262,7 @@ pub fn on_connected(local: &mut Local, back: u32, result: Result<Fd, Errno>) {
 /// The name that a backend's certificate must have: the one it was dialled by.
 fn server_host(local: &mut Local, back: u32, front: Option<u32>) -> String {
     let connection = local.connections.at(back);
-    let (index, ip) = (connection.instance, connection.peer.ip().to_string());
+    let (index, ip) = (connection.instance, connection.peer.host());
     let serial = front.and_then(|front| link(local, front)).map_or(0, |link| link.serial);
     let member = local.instance_at(index).proxy.get(serial);
     let target = member.and_then(|member| member.backend.address.parse::<Target>().ok());
@@ -351,7 +349,7 @@ fn refuse(local: &mut Local, front: u32, why: &str) {
     let instance = local.instance_at(index);
     StatsCell::add(&instance.cell(worker).refused, 1);
     let source = instance.config_arc();
-    let peer = local.connections.at(front).peer;
+    let peer = local.connections.at(front).peer.clone();
     local.log(LogLevel::Warn, &source.name, format!("connection of {peer} closed: {why}"));
     local.close_now(front);
 }

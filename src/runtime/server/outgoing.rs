@@ -11,6 +11,7 @@ use crate::proto::websocket::{Deflate, Kind};
 use crate::ring::Chunk;
 use crate::runtime::Framing;
 use crate::runtime::connection::{Phase, ProtocolState, Role};
+use crate::runtime::datagrams;
 use crate::runtime::local::Local;
 use crate::runtime::message::{Recipients, ToWorker};
 
@@ -130,6 +131,13 @@ impl Local {
                 return Framing::Lines.write(message, &mut framed)
                     && detect::send(self, slot, &framed);
             }
+            ProtocolState::Datagrams(_) => {
+                let sent = datagrams::send(self, slot, message);
+                if !sent {
+                    self.complain_of_length(slot, message.len());
+                }
+                return sent;
+            }
             ProtocolState::Http(_) | ProtocolState::Upgrading(_) | ProtocolState::Connecting(_) => {
                 return false;
             }
@@ -212,6 +220,10 @@ impl Local {
             ProtocolState::Detecting(_) => {
                 let form = forms.get(0, &mut self.deflate);
                 return detect::send(self, slot, &form.bytes);
+            }
+            ProtocolState::Datagrams(_) => {
+                return Messages::read(forms.messages)
+                    .all(|(message, kind)| self.send_message(slot, message, kind));
             }
             ProtocolState::Http(_) | ProtocolState::Upgrading(_) | ProtocolState::Connecting(_) => {
                 return false;

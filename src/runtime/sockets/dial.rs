@@ -3,7 +3,6 @@
 //! Lookups and certificates are read by a helper thread. The script's own timeout ends all of it.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -19,7 +18,7 @@ use crate::lua::{Dial, DialTls, SocketFailure};
 use crate::net::Outbox;
 use crate::net::dial::Target;
 use crate::net::tls::{Files, Mode, Session, Settings, server_name};
-use crate::ring::{Errno, Fd, Op, OpKind, Token};
+use crate::ring::{Address, Errno, Fd, Op, OpKind, Token};
 use crate::runtime::local::Local;
 use crate::runtime::message::ToWorker;
 
@@ -27,13 +26,13 @@ use crate::runtime::message::ToWorker;
 pub(super) struct Dialling {
     task: u64,
     /// To try, the next one last.
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
 /// What a helper thread has found out for a dial.
 pub struct Found {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 

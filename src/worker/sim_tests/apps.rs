@@ -400,11 +400,11 @@ proxy "s" { backends = { "b0", "b1" }, on_route = function(req) sleep(0.01) retu
         let backends: Vec<Backend> = (0..2)
             .map(|index| Backend {
                 name: format!("b{index}"),
-                addresses: vec![std::net::SocketAddr::from(([10, 0, 0, index + 1], 80))],
+                addresses: vec![std::net::SocketAddr::from(([10, 0, 0, index + 1], 80)).into()],
                 ..Backend::default()
             })
             .collect();
-        backends.iter().for_each(|backend| world.sim.serve(backend.addresses[0]));
+        backends.iter().for_each(|backend| world.sim.serve(backend.addresses[0].clone()));
         load(&mut world, TEXT, &[RuntimeKind::Proxy], &backends);
         let runtime = world.runtimes[0].clone();
         let mut client = Peer::new(world.sim.connect(runtime.address), b"through".to_vec());
@@ -413,13 +413,16 @@ proxy "s" { backends = { "b0", "b1" }, on_route = function(req) sleep(0.01) retu
         let mut backs: Vec<Peer> = Vec::new();
         world.run("the routed bytes", |world| {
             client.push(&world.sim, &mut world.random);
-            while let Some(id) = world.sim.accepted(backends[1].addresses[0]) {
+            while let Some(id) = world.sim.accepted(backends[1].addresses[0].clone()) {
                 backs.push(Peer::new(id, Vec::new()));
             }
             backs.iter_mut().for_each(|peer| peer.pull(&world.sim));
             backs.iter().any(|peer| peer.received == b"through")
         });
-        assert!(world.sim.accepted(backends[0].addresses[0]).is_none(), "route 1 is the second");
+        assert!(
+            world.sim.accepted(backends[0].addresses[0].clone()).is_none(),
+            "route 1 is the second"
+        );
         world.finish()
     });
 }

@@ -14,7 +14,11 @@ fn target() -> SocketAddr {
 }
 
 fn backends() -> Vec<Backend> {
-    vec![Backend { name: target().to_string(), addresses: vec![target()], ..Backend::default() }]
+    vec![Backend {
+        name: target().to_string(),
+        addresses: vec![target().into()],
+        ..Backend::default()
+    }]
 }
 
 fn client(reconnect: Option<u32>) -> RuntimeConfig {

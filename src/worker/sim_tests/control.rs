@@ -101,8 +101,11 @@ fn a_shutdown_closes_everything_from_any_state() {
         let mut world = World::new(seed, random, workers, faults);
         let backend = std::net::SocketAddr::from(([10, 0, 0, 1], 80));
         world.sim.serve(backend);
-        let backends =
-            vec![Backend { name: "b".to_owned(), addresses: vec![backend], ..Backend::default() }];
+        let backends = vec![Backend {
+            name: "b".to_owned(),
+            addresses: vec![backend.into()],
+            ..Backend::default()
+        }];
         let store = world::store(seed, None);
         world.place(config(RuntimeKind::Server), Vec::new(), None);
         world.place(config(RuntimeKind::Cache), Vec::new(), Some(store.clone()));

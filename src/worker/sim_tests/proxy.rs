@@ -8,7 +8,7 @@ use crate::limits;
 use crate::ring::random::Random;
 use crate::ring::sim::{Faults, PeerId};
 use crate::runtime::connection::Role;
-use crate::runtime::{Backend, RuntimeConfig, Strategy};
+use crate::runtime::{Address, Backend, RuntimeConfig, Strategy};
 
 /// A client sends its number in so many bytes first, so that its backend's end can be told.
 const NAME_BYTES: usize = 8;
@@ -23,11 +23,11 @@ fn backends(world: &mut World, count: u64, served: u64) -> Vec<Backend> {
     (0..count)
         .map(|index| {
             let at = backend_address(index);
-            let mut addresses = vec![at];
+            let mut addresses = vec![Address::Ip(at)];
             if (index + first) % count < served {
                 world.sim.serve(at);
                 if world.random.chance(300) {
-                    addresses.insert(0, backend_address(100 + index));
+                    addresses.insert(0, backend_address(100 + index).into());
                 }
             } else if world.random.chance(300) {
                 addresses.clear();
@@ -178,7 +178,7 @@ fn one_backend(world: &World) -> Vec<Backend> {
     world.sim.serve(backend_address(0));
     vec![Backend {
         name: "b".to_owned(),
-        addresses: vec![backend_address(0)],
+        addresses: vec![backend_address(0).into()],
         ..Backend::default()
     }]
 }

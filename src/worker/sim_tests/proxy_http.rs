@@ -237,7 +237,7 @@ fn story_of(seed: u64, mut random: Random, cuts: bool) -> u64 {
             world.sim.serve(backend_address(index));
             Backend {
                 name: format!("b{index}"),
-                addresses: vec![backend_address(index)],
+                addresses: vec![backend_address(index).into()],
                 ..Backend::default()
             }
         })

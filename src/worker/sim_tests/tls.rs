@@ -138,8 +138,11 @@ fn a_proxy_passes_everything_and_each_end_apart() {
         let address = std::net::SocketAddr::from(([10, 0, 0, 7], 7000));
         world.sim.serve(address);
         world.tls = tls.clone();
-        let backends =
-            vec![Backend { name: "b".to_owned(), addresses: vec![address], ..Backend::default() }];
+        let backends = vec![Backend {
+            name: "b".to_owned(),
+            addresses: vec![address.into()],
+            ..Backend::default()
+        }];
         let fields = RuntimeConfig { framing: Framing::Raw, ..config(RuntimeKind::Proxy) };
         let runtime = world.place(fields, backends, None);
         let mut front = Client::connect(&world, runtime.address, &client);

@@ -209,7 +209,11 @@ impl World {
     }
 
     pub fn listen(&mut self, index: usize) {
-        let fd = self.sim.listen(self.runtimes[index].address);
+        let runtime = &self.runtimes[index];
+        let fd = match runtime.placement.config.udp {
+            true => self.sim.datagram(runtime.address),
+            false => self.sim.listen(runtime.address),
+        };
         self.runtimes[index].listener = Some(fd);
         self.tell(0, ToWorker::Listen { runtime: self.runtimes[index].id(), fd });
     }

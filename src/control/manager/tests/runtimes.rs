@@ -14,7 +14,7 @@ fn a_runtime_lives_and_ends() {
     assert!(port > 0, "port 0 picks one");
     assert_eq!(world.told(), ["0: place a", "1: place a", "0: listen 1"]);
     let placement = &world.placed[&(1, 1)];
-    assert_eq!(placement.config.listen.unwrap().port(), port, "workers know the real one");
+    assert_eq!(placement.config.listen.as_ref().unwrap().port(), port, "workers know the real one");
     assert_eq!(placement.workers, [0, 1]);
     world.good("start", json!({"name": "a"}));
     assert_eq!(world.told(), Told::new(), "it runs already");

@@ -44,7 +44,7 @@ pub(super) fn chosen(local: &mut Local, slot: u32) -> Result<usize, Nobody> {
 fn key_of(local: &mut Local, slot: u32, key: &HashKey) -> u64 {
     match key {
         HashKey::Address => {
-            let ip = local.connections.at(slot).peer.ip().to_canonical();
+            let ip = local.connections.at(slot).peer.ip_or_local().to_canonical();
             balance::hash(ip.to_string().as_bytes())
         }
         HashKey::Path => front_at(local, slot)

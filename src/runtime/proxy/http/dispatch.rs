@@ -1,15 +1,13 @@
 //! From a request to a connection that carries it: the backend, a kept connection or a dial, and what follows when
 //! either fails.
 
-use std::net::SocketAddr;
-
 use crate::id::RuntimeId;
 use crate::limits;
 use crate::log::LogLevel;
 use crate::lua::Route;
 use crate::net::dial::Target;
 use crate::proto::http1::Request;
-use crate::ring::{Errno, Fd};
+use crate::ring::{Address, Errno, Fd};
 use crate::runtime::connection::{Pause, Phase, Role};
 use crate::runtime::local::{Local, TimerEvent};
 use crate::runtime::proxy::balance::Nobody;
@@ -73,7 +71,7 @@ fn to_name(local: &mut Local, slot: u32, name: String) {
     if let Some(at) = members.iter().position(|member| member.backend.address == name) {
         return to_backend(local, slot, at);
     }
-    match name.parse::<SocketAddr>() {
+    match name.parse::<Address>() {
         Ok(address) => dial(local, slot, 0, address),
         Err(_) => no_such(local, slot, &format!("\"{name}\"")),
     }
@@ -216,7 +214,7 @@ fn dial_member(local: &mut Local, slot: u32, at: usize) {
     }
 }
 
-fn dial(local: &mut Local, slot: u32, serial: u32, address: SocketAddr) {
+fn dial(local: &mut Local, slot: u32, serial: u32, address: Address) {
     let connection = local.connections.at(slot);
     let (index, id) = (connection.instance, connection.id);
     let connect_ms = local.instance_at(index).config().proxy.connect_ms;
@@ -264,7 +262,7 @@ pub fn on_connected(local: &mut Local, slot: u32, result: Result<Fd, Errno>) {
 /// The name that a backend's certificate must have: the one it was dialled by.
 fn host_name(local: &mut Local, slot: u32) -> String {
     let connection = local.connections.at(slot);
-    let (index, ip) = (connection.instance, connection.peer.ip().to_string());
+    let (index, ip) = (connection.instance, connection.peer.host());
     let serial = back_at(local, slot).map_or(0, |back| back.serial);
     let member = local.instance_at(index).proxy.get(serial);
     let target = member.and_then(|member| member.backend.address.parse::<Target>().ok());
@@ -336,7 +334,7 @@ fn on_dial_failed(local: &mut Local, slot: u32, why: &str) {
 fn attach(local: &mut Local, slot: u32, to: u32) {
     let connection = local.connections.at(slot);
     let (id, index, ip, tls) =
-        (connection.id, connection.instance, connection.peer.ip(), is_tls(connection));
+        (connection.id, connection.instance, connection.peer.ip_or_local(), is_tls(connection));
     let Some(request) = front(connection).and_then(|front| front.exchange.request) else { return };
     // Others may have been read while this one waited.
     read_fields(local, slot);
@@ -392,7 +390,7 @@ fn attach(local: &mut Local, slot: u32, to: u32) {
 /// The Host field of a backend that is asked by its own name.
 fn backend_host(local: &mut Local, index: usize, to: u32) -> Option<String> {
     let serial = back_at(local, to)?.serial;
-    let peer = local.connections.at(to).peer;
+    let peer = local.connections.at(to).peer.clone();
     let address = local.instance_at(index).proxy.get(serial).map(|it| it.backend.address.clone());
     // A runtime's name says nothing outside of this daemon.
     Some(address.filter(|address| address.contains(':')).unwrap_or_else(|| peer.to_string()))
@@ -451,7 +449,7 @@ pub(super) fn release(local: &mut Local, slot: u32, is_reusable: bool) {
     let now_ms = local.now.monotonic_ms();
     local.resume(slot, Pause::LINK);
     let connection = local.connections.at(to);
-    let (id, index, peer) = (connection.id, connection.instance, connection.peer);
+    let (id, index, peer) = (connection.id, connection.instance, connection.peer.clone());
     let is_good = connection.phase == Phase::Open && !connection.read_ended;
     let Some(back) = back_at(local, to) else { return };
     (back.front, back.reply, back.is_reused) = (None, Reply::None, true);

@@ -190,7 +190,7 @@ fn record(head: &[u8], request: &Request) -> super::Record {
 /// A line of the access log, if its runtime has one.
 pub(super) fn log(local: &mut Local, slot: u32) {
     let connection = local.connections.at(slot);
-    let (index, peer) = (connection.instance, connection.peer.ip());
+    let (index, peer) = (connection.instance, connection.peer.host());
     let Some(front) = front(connection) else { return };
     let (serial, start_ns) = (front.exchange.serial, front.exchange.start_ns);
     let Some(record) = front.exchange.record.take() else { return };

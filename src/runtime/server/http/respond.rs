@@ -342,7 +342,7 @@ pub(super) fn advance(local: &mut Local, slot: u32) {
 
 fn log(local: &mut Local, slot: u32, record: &super::Record) {
     let connection = local.connections.at(slot);
-    let (index, peer) = (connection.instance, connection.peer.ip());
+    let (index, peer) = (connection.instance, connection.peer.host());
     let config = local.instance_at(index).config_arc();
     let micros = (local.now.monotonic_ns - record.start_ns) / 1000;
     let text = format!(
