@@ -88,25 +88,14 @@ impl Local {
                     server::websocket::close(self, slot, code.map(CloseCode), &reason);
                 }
             }
-            Action::Park { connection, parked } => {
-                if let Some(slot) = self.own_connection(hosted.app, connection) {
-                    if parked {
-                        self.connections.at(slot).parked = true;
-                    } else {
-                        self.apps.unparked.push(slot);
-                    }
-                }
-            }
+            Action::Park { connection, parked } => self.park(hosted.app, connection, parked),
             Action::Verify { connection } => {
                 if let Some(slot) = self.own_connection(hosted.app, connection) {
                     datagrams::verify(self, slot);
                 }
             }
             Action::Master { connection, granted } => {
-                if let Some(slot) = self.own_connection(hosted.app, connection) {
-                    server::master::decide(self, slot, granted);
-                    self.apps.unparked.push(slot);
-                }
+                self.decide_master(hosted.app, connection, granted);
             }
             Action::Timer { timer, delay_ms } => {
                 let (app, generation) = (hosted.app, hosted.generation);
@@ -144,6 +133,21 @@ impl Local {
                 cache::hooks::on_behind_done(self, runtime, is_written);
             }
             other => self.go_out(hosted, other),
+        }
+    }
+
+    fn park(&mut self, app: AppId, connection: ConnectionId, parked: bool) {
+        match self.own_connection(app, connection) {
+            Some(slot) if parked => self.connections.at(slot).parked = true,
+            Some(slot) => self.apps.unparked.push(slot),
+            None => {}
+        }
+    }
+
+    fn decide_master(&mut self, app: AppId, connection: ConnectionId, granted: bool) {
+        if let Some(slot) = self.own_connection(app, connection) {
+            server::master::decide(self, slot, granted);
+            self.apps.unparked.push(slot);
         }
     }
 
