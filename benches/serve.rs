@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use socketley::id::{AppId, RuntimeId, RuntimeKind};
 use socketley::lua::{AppSource, Owner, VmLimits, Watchdog};
-use socketley::net::listener::Listener;
-use socketley::ring::Options;
+use socketley::net::listener::{Listener, SocketOptions};
+use socketley::ring::{Address, Options};
 use socketley::runtime::stores::StoreMap;
 use socketley::runtime::{Placement, RuntimeConfig, RuntimeStats};
 use socketley::store::{Settings, SharedStore};
@@ -40,7 +40,8 @@ fn main() {
         seed: 1,
     };
     let thread = spawn(0, setup.clone()).expect("a thread");
-    let listener = Listener::bind(([127, 0, 0, 1], port).into()).expect("the port is free");
+    let address = Address::Ip(([127, 0, 0, 1], port).into());
+    let listener = Listener::bind(&address, &SocketOptions::default()).expect("the port is free");
     let config = RuntimeConfig::new(kind, "bench");
     let store = (kind == RuntimeKind::Cache).then(|| SharedStore::new(&Settings::default()));
     let mut placement = Placement {

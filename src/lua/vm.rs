@@ -28,7 +28,8 @@ use super::{
 use crate::error::ScriptError;
 use crate::id::{ConnectionId, RuntimeId};
 use crate::limits::{VM_EVENTS_MAX, VM_RETRIES_MAX};
-use crate::ring::{Address, Now};
+use crate::ring::Address;
+use crate::ring::Now;
 
 /// An app's Lua state on one worker. Made, used and dropped on that worker's thread.
 pub struct AppVm {

@@ -25,6 +25,7 @@ pub mod proxy;
 pub mod server;
 pub mod sockets;
 pub mod stats;
+mod stopping;
 pub mod stores;
 
 use std::sync::Arc;

@@ -177,7 +177,7 @@ fn a_cache_on_a_unix_socket_serves_redis_cli() {
     daemon.cli("start db").ok();
     let _dead = daemon.kill9();
     assert!(Path::new(&path).exists());
-    other.cli("start s").ok();
+    other.cli(&format!("create server s -p unix:{path} -s")).ok();
     assert_eq!(other.row("s")["listen"], format!("unix:{path}"));
 }
 

@@ -20,8 +20,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli", &["proto", "lua"]),
 ];
 
-/// Plain values of a part that everyone may use: time is an argument, and `ring` reads the clock.
-const VALUES: &[&str] = &["crate::ring::Now"];
+/// Plain values of a part that everyone may use: time is an argument, and `ring` reads the clock; so are addresses.
+const VALUES: &[&str] = &["crate::ring::Now", "crate::ring::Address"];
 
 /// The roots: they put the parts together.
 const ROOTS: &[&str] = &["src/lib.rs", "src/main.rs"];
