@@ -63,6 +63,8 @@ pub struct Config {
     pub tracking_keys_max: usize,
     /// Replicas without which nothing is written.
     pub replicas_min: u32,
+    /// Seconds since its last acknowledgement after which a replica doesn't count; 0: none is asked for.
+    pub replicas_lag_s: u32,
     /// How much may wait for clients that don't read.
     pub output_limits: OutputLimits,
     /// Somebody keeps the store on disk, in that folder.
@@ -122,6 +124,7 @@ impl Config {
             notify: Classes::default(),
             tracking_keys_max: 1_000_000,
             replicas_min: 0,
+            replicas_lag_s: 10,
             output_limits: OutputLimits::default(),
             on_disk: settings.persist != Persist::None,
             folder: settings.folder.clone(),
@@ -278,7 +281,9 @@ pub const PARAMETERS: &[Parameter] = &[
         }),
     },
     number!("maxmemory-samples", maxmemory_samples, 1..=64),
+    number!("min-replicas-max-lag", replicas_lag_s, 0..=i64::from(i32::MAX)),
     number!("min-replicas-to-write", replicas_min, 0..=i64::from(i32::MAX)),
+    number!("min-slaves-max-lag", replicas_lag_s, 0..=i64::from(i32::MAX)),
     number!("min-slaves-to-write", replicas_min, 0..=i64::from(i32::MAX)),
     Parameter {
         name: "notify-keyspace-events",

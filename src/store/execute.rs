@@ -188,7 +188,10 @@ impl Store {
         {
             return Ok(true);
         }
-        if attention.any(Attention::NO_REPLICAS) && table().row(id).flags.has(Flags::WRITE) {
+        if attention.any(Attention::NEEDS_REPLICAS)
+            && table().row(id).flags.has(Flags::WRITE)
+            && self.instance.lacks_replicas(now_ms)
+        {
             return Err(NO_REPLICAS);
         }
         if attention.any(Attention::PAUSED) && self.paused(session, (id, args), now_ms) {

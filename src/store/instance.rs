@@ -132,8 +132,8 @@ impl Attention {
     pub const MISCONF: Attention = Attention(1 << 13);
     /// The store is a replica.
     pub const REPLICA: Attention = Attention(1 << 14);
-    /// Too few replicas for commands that write (`min-replicas-to-write`).
-    pub const NO_REPLICAS: Attention = Attention(1 << 7);
+    /// Commands that write need some replicas (`min-replicas-to-write`).
+    pub const NEEDS_REPLICAS: Attention = Attention(1 << 7);
     /// A script is suspended.
     pub const SCRIPT: Attention = Attention(1 << 8);
 

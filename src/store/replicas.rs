@@ -50,6 +50,20 @@ pub struct Replica {
     pub acknowledged_ms: u64,
 }
 
+impl Instance {
+    /// Whether fewer replicas than `min-replicas-to-write` asks for have lately acknowledged what they got.
+    pub(super) fn lacks_replicas(&self, now_ms: u64) -> bool {
+        let (least, lag_s) = (self.config.replicas_min, self.config.replicas_lag_s);
+        if least == 0 || lag_s == 0 {
+            return false;
+        }
+        let is_good = |replica: &&Replica| {
+            now_ms.saturating_sub(replica.acknowledged_ms) <= u64::from(lag_s) * 1000
+        };
+        (self.replicas.online().filter(is_good).count() as u64) < u64::from(least)
+    }
+}
+
 impl Replicas {
     /// None yet.
     pub fn new(make_snapshot: Option<MakeSnapshot>) -> Replicas {
@@ -145,5 +159,33 @@ impl Instance {
         }
         meter::outside(|| self.replicas.backlog.clear());
         self.replicas.backlog_bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::crowd::Crowd;
+
+    /// `b` stands for a replica that gets changes and acknowledges them.
+    #[test]
+    fn nothing_is_written_without_the_replicas_that_are_asked_for() {
+        let refused = "-NOREPLICAS Not enough good replicas to write.";
+        let mut crowd = Crowd::new(2);
+        crowd.check(&[
+            ("a set k v", "+OK", ""),
+            ("a config set min-replicas-to-write 1", "+OK", ""),
+            ("a set k w", refused, ""),
+            ("a get k", "$1 v", ""),
+        ]);
+        let now_ms = crowd.now_ms;
+        let replica = crowd.store.instance.replicas.of(&crowd.sessions[1]).expect("it has a row");
+        (replica.from, replica.acknowledged_ms) = (Some(0), now_ms);
+        crowd.check(&[("a set k w", "+OK", ""), ("+10001", "", ""), ("a set k x", refused, "")]);
+        crowd.check(&[
+            ("a config set min-replicas-max-lag 0", "+OK", ""),
+            ("a set k x", "+OK", ""),
+            ("a config set min-replicas-max-lag 10 min-replicas-to-write 0", "+OK", ""),
+            ("a set k y", "+OK", ""),
+        ]);
     }
 }

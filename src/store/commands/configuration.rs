@@ -99,8 +99,8 @@ fn set(call: &mut Call<'_>) -> CommandResult {
         call.instance.acl.set_password(config.password.as_deref());
     }
     call.instance.config = config;
-    let too_few = call.instance.config.replicas_min > 0;
-    call.instance.attention.set(Attention::NO_REPLICAS, too_few);
+    let needs_replicas = call.instance.config.replicas_min > 0;
+    call.instance.attention.set(Attention::NEEDS_REPLICAS, needs_replicas);
     call.instance.apply_config(call.keyspace);
     call.reply.ok();
     Ok(())

@@ -59,7 +59,7 @@ fn debug(call: &mut Call<'_>) -> CommandResult {
         (b"log", 3) => ok(call),
         (b"reload", _) => debug_reload::reload(call),
         (b"loadaof", _) => Err(CommandError::Text(
-            "ERR DEBUG LOADAOF needs an append-only file, which isn't in this version yet",
+            "ERR DEBUG LOADAOF isn't supported: a cache loads its append log when it starts",
         )),
         (b"help", 2) => usage(call),
         _ => {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::{Call, Command, CommandResult, Flags, Keys, help};
 use crate::limits::{SCRIPT_BUDGET_MS, SCRIPT_SLICE_MS};
 use crate::store::execute::NO_REPLICAS;
-use crate::store::instance::Attention;
 use crate::store::scripting::commands::{READING, WRITING};
 use crate::store::scripting::scripts::{hex, sha1};
 use crate::store::scripting::{
@@ -230,12 +229,13 @@ fn check_flags(read_only: bool, flags: ScriptFlags) -> Result<bool, CommandError
     Ok(read_only || flags.has(ScriptFlags::NO_WRITES))
 }
 
-/// Refuses a run that may write while replicas are missing. Whether one finds no memory and may therefore not begin to write what needs some. One with a first line that says
-/// what it does (`#!lua`) doesn't even start then, unless it says `allow-oom` or `no-writes`.
+/// Whether a run finds no memory and may therefore not begin to write what needs some. One with a first line that says
+/// what it does (`#!lua`) doesn't even start then, unless it says `allow-oom` or `no-writes`; nor does one that may write
+/// while replicas are missing.
 fn check_memory(call: &Call<'_>, flags: ScriptFlags) -> Result<bool, CommandError> {
     let instance = &call.instance;
     let writes = !flags.has(ScriptFlags::COMPATIBLE) && !flags.has(ScriptFlags::NO_WRITES);
-    if writes && instance.attention.any(Attention::NO_REPLICAS) {
+    if writes && instance.lacks_replicas(call.now_ms) {
         return Err(NO_REPLICAS);
     }
     let is_full = instance.config.maxmemory > 0 && instance.eviction.exhausted;

@@ -137,8 +137,6 @@ pub const KEPT: &[Kept] = &[
     kept("maxclients", "1048576", Only(FIXED_LIMIT)),
     kept("maxmemory-clients", "0", Share(NO_SUM_OF_BUFFERS)),
     kept("maxmemory-eviction-tenacity", "10", Integer(0, 100)),
-    kept("min-replicas-max-lag", "10", Integer(0, i32::MAX as i64)),
-    kept("min-slaves-max-lag", "10", Integer(0, i32::MAX as i64)),
     kept("no-appendfsync-on-rewrite", "no", Boolean),
     kept("oom-score-adj", "no", Fixed),
     kept("oom-score-adj-values", "0 200 800", Fixed),

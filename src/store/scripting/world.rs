@@ -3,7 +3,7 @@
 use super::super::call::{Call, CommandError};
 use super::super::commands::{Command, CommandId, Flags, Keys, table};
 use super::super::execute::{NO_MEMORY, NO_REPLICAS, invoke};
-use super::super::instance::{Attention, Instance};
+use super::super::instance::Instance;
 use super::super::session::State;
 use super::super::{Args, Keyspace, Reply};
 use super::Run;
@@ -76,7 +76,7 @@ impl World<'_> {
                 return Err(CommandError::Text(text));
             }
             self.instance.check_replica(row)?;
-            if self.instance.attention.any(Attention::NO_REPLICAS) {
+            if self.instance.lacks_replicas(self.run.started_ms) {
                 return Err(NO_REPLICAS);
             }
             if !self.run.session.may_write {
