@@ -289,6 +289,19 @@ local function body_of(value)
   return nil, nil, "expected a string or table as the body, got " .. kind
 end
 
+-- What a response keeps: its request, the status, the lines of its fields, whether a type is among them, what a stream
+-- has written since it last waited, and whether it goes on without its handler.
+local REQUEST, STATUS, FIELDS, TYPED, WRITTEN, DETACHED = 1, 2, 3, 4, 5, 6
+
+local nothing = {}
+
+--- What `res:status` and `res:header` have set before a handler answers with a value: the status if any, the lines, and
+--- whether a type is among them.
+local function set_before(req)
+  local res = req[RESPONSE] or nothing
+  return res[STATUS] or nil, res[FIELDS] or "", res[TYPED]
+end
+
 local function respond(req, status, fields, body)
   req[STAGE] = DONE
   http(host, req[RECORD].id, req[NUMBER], RESPOND, status, fields, #fields, body, #body, 0)
@@ -311,7 +324,8 @@ local function respond_table(req, answer)
   if not body then
     return problem
   end
-  status = status or redirect and 302 or 200
+  local status_before, fields_before, typed_before = set_before(req)
+  status = status or redirect and 302 or status_before or 200
   problem = check_status(status)
   if problem then
     return problem
@@ -334,15 +348,12 @@ local function respond_table(req, answer)
     end
     fields = fields .. line
   end
-  respond(req, status, has_type and fields or fields .. kind, body)
+  fields = fields_before .. fields
+  respond(req, status, (has_type or typed_before) and fields or fields .. kind, body)
 end
 
 local Response = {}
 local response_metatable = { __index = Response, __metatable = "response" }
-
--- What a response keeps: its request, the status, the lines of its fields, whether a type is among them, what a stream
--- has written since it last waited, and whether it goes on without its handler.
-local REQUEST, STATUS, FIELDS, TYPED, WRITTEN, DETACHED = 1, 2, 3, 4, 5, 6
 
 local function waiting(res, name)
   local req = res[REQUEST]
@@ -544,7 +555,8 @@ end
 local function reply(req, value)
   local kind = type(value)
   if kind == "string" then
-    respond(req, 200, TEXT, value)
+    local status, fields, has_type = set_before(req)
+    respond(req, status or 200, has_type and fields or fields .. TEXT, value)
   elseif kind == "nil" then
     req[STAGE] = DONE
     http(host, req[RECORD].id, req[NUMBER], PASS, 0, nil, 0, nil, 0, 0)
@@ -559,7 +571,8 @@ local function reply(req, value)
     if problem then
       return problem
     end
-    respond(req, value, "", "")
+    local _, fields = set_before(req)
+    respond(req, value, fields, "")
   else
     return "expected a string, a table, a status or nil as the answer, got " .. kind
   end

@@ -83,6 +83,19 @@ fn answers_take_many_forms() {
             "return res:html('<p>')",
             "200 [Content-Type: text/html; charset=utf-8\r\n] <p>".to_owned(),
         ),
+        // What was set before holds for an answer by value: middleware sets headers and then answers next().
+        ("res:header('X-A', 1) return 'b'", format!("200 [X-A: 1\r\n{text}] b")),
+        ("res:status(201):header('X-A', 1) return 'b'", format!("201 [X-A: 1\r\n{text}] b")),
+        ("res:header('X-A', 1) return 204", "204 [X-A: 1\r\n] ".to_owned()),
+        (
+            "res:header('X-A', 1) return { headers = { ['X-B'] = 2 }, body = 'b' }",
+            format!("200 [X-A: 1\r\nX-B: 2\r\n{text}] b"),
+        ),
+        (
+            "res:header('Content-Type', 'x/y') return 'b'",
+            "200 [Content-Type: x/y\r\n] b".to_owned(),
+        ),
+        ("res:status(201) return { redirect = '/x' }", "302 [Location: /x\r\n] ".to_owned()),
         ("return nil", "Pass".to_owned()),
         ("error('x')", "Fail".to_owned()),
         ("return true", "Fail".to_owned()),
