@@ -104,6 +104,8 @@ pub const PROXY_QUEUE_MS: u64 = 5_000;
 pub const PROXY_QUEUE_MAX: usize = 4096;
 /// What is read of a TLS client's first message to find the name that it asks for.
 pub const CLIENT_HELLO_BYTES_MAX: usize = 16 * 1024;
+/// How often the same is logged of a backend, in milliseconds; the failures in between are counted.
+pub const PROXY_WARN_MS: u64 = 10_000;
 /// How often the queue looks for places that other workers gave back, in milliseconds.
 pub const PROXY_QUEUE_LOOK_MS: u64 = 5;
 /// What second tries may cost at once on one worker, in tenths of a request.

@@ -61,6 +61,22 @@ fn introduce(local: &mut Local, front: u32, back: u32) {
     local.mark_dirty(back);
 }
 
+/// Says why a backend has failed, unless that was said lately.
+fn warn_of(local: &mut Local, index: usize, serial: u32, why: &str) {
+    let now_ms = local.now.monotonic_ms();
+    let instance = local.instance_at(index);
+    let mut name = "an address".to_owned();
+    if let Some(at) = instance.proxy.find(serial) {
+        let member = &mut instance.proxy.members[at];
+        if !member.is_news(why, now_ms) {
+            return;
+        }
+        name = member.backend.key();
+    }
+    let source = instance.config_arc();
+    local.log(LogLevel::Warn, &source.name, format!("backend {name}: {why}"));
+}
+
 /// A backend has failed what it was asked; said once when that has opened its circuit.
 fn note_failure(local: &mut Local, index: usize, name: &str, seat: Option<Seat>) {
     let Some(seat) = seat else { return };

@@ -28,6 +28,22 @@ pub struct Member {
     pub(super) credit: i64,
     /// Connections that wait for a request, the oldest first.
     idle: Vec<Idle>,
+    /// What was last logged of it, and when.
+    warned: Option<(String, u64)>,
+}
+
+impl Member {
+    /// Whether this is to be logged of it: the same is, at most every [`limits::PROXY_WARN_MS`].
+    pub(super) fn is_news(&mut self, why: &str, now_ms: u64) -> bool {
+        let known = self.warned.as_ref();
+        let is_known =
+            |(last, at): &(String, u64)| last == why && now_ms < at + limits::PROXY_WARN_MS;
+        if known.is_some_and(is_known) {
+            return false;
+        }
+        self.warned = Some((why.to_owned(), now_ms));
+        true
+    }
 }
 
 /// A connection that waits for a request.
@@ -91,6 +107,7 @@ impl Backends {
             backend: backend.clone(),
             credit: 0,
             idle: Vec::new(),
+            warned: None,
         }
     }
 
@@ -168,5 +185,23 @@ impl Backends {
     /// Whether connections are kept.
     pub fn has_kept(&self) -> bool {
         self.members.iter().any(|member| !member.idle.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A backend whose name didn't resolve was logged once per request.
+    #[test]
+    fn the_same_is_not_said_again_for_a_while() {
+        let mut backends = Backends::default();
+        backends.take(&[Backend::default()], &RuntimeStats::new(1));
+        let member = &mut backends.members[0];
+        assert!(member.is_news("refused", 1_000));
+        assert!(!member.is_news("refused", 1_001));
+        assert!(member.is_news("timed out", 1_002), "something else");
+        assert!(!member.is_news("timed out", 1_001 + limits::PROXY_WARN_MS));
+        assert!(member.is_news("timed out", 1_002 + limits::PROXY_WARN_MS));
     }
 }

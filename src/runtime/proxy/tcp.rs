@@ -323,8 +323,7 @@ fn on_dial_failed(local: &mut Local, front: u32, why: &str) {
     let backend = at.map(|at| &instance.proxy.members()[at].backend);
     let has_more = backend.is_some_and(|backend| address + 1 < backend.addresses.len());
     let name = backend.map_or_else(String::new, crate::runtime::Backend::key);
-    let source = instance.config_arc();
-    local.log(LogLevel::Warn, &source.name, format!("backend {name}: {why}"));
+    super::warn_of(local, index, serial, why);
     if serial == 0 {
         return refuse(local, front, "the routed address doesn't answer");
     }

@@ -193,7 +193,7 @@ pub(super) fn failed(local: &mut Local, slot: u32, why: &str) {
     let (serial, seat) = (front.exchange.serial, front.exchange.seat.take());
     let member = local.instance_at(index).proxy.get(serial);
     let name = member.map_or_else(|| "an address".to_owned(), |it| it.backend.key());
-    warn(local, slot, format!("backend {name}: {why}"));
+    crate::runtime::proxy::warn_of(local, index, serial, why);
     crate::runtime::proxy::note_failure(local, index, &name, seat);
     freed(local, index);
 }
