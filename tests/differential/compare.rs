@@ -1,209 +1,9 @@
-//! When two replies count as the same, and the one table of explained differences.
+//! When two replies count as the same; what may differ stands in tests/explained.txt.
 
 use socketley::proto::resp::{ReplyReader, Value};
 
+use crate::explained::is_explained;
 use crate::show;
-
-/// Replies may differ here, because Redis 7.0 (the judge) isn't 7.4 (whose behaviour is ours), or because chance, time or
-/// order isn't promised.
-struct Difference {
-    /// Commands it is about, in lower case; `*` at the end stands for the rest.
-    commands: &'static [&'static str],
-    /// Why it isn't a fault.
-    why: &'static str,
-    /// Whether this difference is that one.
-    explains: fn(&[Vec<u8>], &Value, &Value) -> bool,
-}
-
-const EXPLAINED: &[Difference] = &[
-    Difference {
-        commands: &["z*"],
-        why: "since 7.2 scores are the shortest text that reads back equal, before they had 17 digits",
-        explains: |_, mine, theirs| numbers(scalars(mine)) == numbers(scalars(theirs)),
-    },
-    Difference {
-        commands: &["z*"],
-        why: "7.2 packs a zero without its sign, so whether one has it depends on the forms that it went through",
-        explains: |_, mine, theirs| {
-            let unsigned = |value: &Value| {
-                let texts = numbers(scalars(value)).into_iter();
-                let zero = |text: String| match text.as_str() {
-                    "-0" => "0".to_owned(),
-                    "Double(-0.0)" => "Double(0.0)".to_owned(),
-                    _ => text,
-                };
-                texts.map(zero).collect::<Vec<String>>()
-            };
-            unsigned(mine) == unsigned(theirs)
-        },
-    },
-    Difference {
-        commands: &["zrank", "zrevrank"],
-        why: "since 7.2 they take WITHSCORE",
-        explains: |command, _, _| command.len() == 4,
-    },
-    Difference {
-        commands: &["smembers", "sinter", "sunion", "sdiff", "keys", "hkeys", "hvals"],
-        why: "the order of sets, hashes and keys isn't promised",
-        explains: |_, mine, theirs| sorted(mine, 1) == sorted(theirs, 1),
-    },
-    Difference {
-        commands: &["hgetall"],
-        why: "the order of fields isn't promised",
-        explains: |_, mine, theirs| sorted(mine, 2) == sorted(theirs, 2),
-    },
-    Difference {
-        commands: &["config"],
-        why: "the order of parameters isn't promised, and 7.0 knows no packed sets",
-        explains: |_, mine, theirs| {
-            let mut mine = sorted(mine, 2);
-            mine.retain(|pair| !pair.contains("\"set-max") && !pair.contains("[115, 101, 116"));
-            mine == sorted(theirs, 2)
-        },
-    },
-    Difference {
-        commands: &["scan", "sscan", "hscan", "zscan"],
-        why: "cursors that the server didn't give mean nothing, and their pages differ",
-        explains: |command, _, _| {
-            crate::generate::cursor_index(command).is_none() && command.len() > 1
-        },
-    },
-    Difference {
-        commands: &["object"],
-        why: "text that is an integer's is called so, however it came to be; Redis asks only when it is SET",
-        explains: |_, mine, theirs| {
-            let other = [Value::Bulk(b"embstr".to_vec()), Value::Bulk(b"raw".to_vec())];
-            *mine == Value::Bulk(b"int".to_vec()) && other.contains(theirs)
-        },
-    },
-    Difference {
-        commands: &["zincrby"],
-        why: "Redis reads ZADD's options there, which leaves a wrong number of arguments",
-        explains: |command, _, _| command[2] == b"NX" || command[2] == b"XX",
-    },
-    Difference {
-        commands: &["bitcount", "bitpos"],
-        why: "since 7.2 arguments are checked before the key is looked up",
-        explains: |_, mine, theirs| matches!(mine, Value::Error(_)) && !mine.eq(theirs),
-    },
-    Difference {
-        commands: &["sort", "sort_ro"],
-        why: "BY leaves the order of equal weights open, and without weights that of sets",
-        explains: |command, mine, theirs| {
-            let by = command.iter().position(|word| word == b"BY");
-            let limited = command.iter().any(|word| word == b"LIMIT");
-            by.is_some() && (limited || sorted(mine, 1) == sorted(theirs, 1))
-        },
-    },
-    Difference {
-        commands: &["object"],
-        why: "Redis unpacks a sorted set for good when it is sorted",
-        explains: |_, mine, theirs| {
-            *mine == Value::Bulk(b"listpack".to_vec())
-                && *theirs == Value::Bulk(b"skiplist".to_vec())
-        },
-    },
-    Difference {
-        commands: &["wait"],
-        why: "since 7.2 a time that overflows is refused",
-        explains: |command, mine, _| {
-            command[2] == b"9223372036854775807" && matches!(mine, Value::Error(_))
-        },
-    },
-    Difference {
-        commands: &["lrem", "lpos"],
-        why: "since 7.2 the smallest count or rank is refused, because it has no positive partner",
-        explains: |command, _, _| command[2..].iter().any(|word| word == b"-9223372036854775808"),
-    },
-    Difference {
-        commands: &["xinfo", "xpending"],
-        why: "the two clocks aren't read at the same moment; 7.2 tells when a consumer last got something and 7.4 counts \
-              what a group has read in more cases",
-        explains: |_, mine, theirs| {
-            matches!(mine, Value::Array(_) | Value::Map(_)) && timeless(mine) == timeless(theirs)
-        },
-    },
-    Difference {
-        commands: &["*"],
-        why: "since 7.2 the last line of HELP says \"Print\"",
-        explains: |command, mine, theirs| match (mine, theirs) {
-            (Value::Array(mine), Value::Array(theirs)) => {
-                command.len() == 2
-                    && command[1].eq_ignore_ascii_case(b"help")
-                    && mine.len() == theirs.len()
-                    && mine[..mine.len() - 1] == theirs[..theirs.len() - 1]
-            }
-            _ => false,
-        },
-    },
-    Difference {
-        commands: &["xread"],
-        why: "since 7.4 `+` is the last entry's id",
-        explains: |command, _, _| command.iter().any(|word| word == b"+"),
-    },
-    Difference {
-        commands: &["xread", "xreadgroup"],
-        why: "since 7.2 the error names the command, and since 7.4 `+` isn't an id",
-        explains: |_, mine, theirs| match (mine, theirs) {
-            (Value::Error(mine), Value::Error(theirs)) => {
-                let (mine, theirs) = (mine.escape_ascii(), theirs.escape_ascii());
-                let (mine, theirs) = (mine.to_string(), theirs.to_string());
-                (mine.contains("Unbalanced") && theirs.contains("Unbalanced"))
-                    || mine.contains("The + ID is meaningless")
-            }
-            _ => false,
-        },
-    },
-    Difference {
-        commands: &["xsetid"],
-        why: "since 7.2 an id below the highest deleted one is refused",
-        explains: |_, mine, _| match mine {
-            Value::Error(text) => text.ends_with(b"current max_deleted_entry_id"),
-            _ => false,
-        },
-    },
-    Difference {
-        commands: &["hello"],
-        why: "version and client number are each server's own",
-        explains: |_, mine, theirs| {
-            let rest = |value: &Value| {
-                let mut all = scalars(value);
-                all.retain(|text| !text.starts_with("Integer") && !text.starts_with("7."));
-                all
-            };
-            rest(mine) == rest(theirs)
-        },
-    },
-    Difference {
-        commands: &["ttl", "pttl", "expiretime", "pexpiretime"],
-        why: "the two clocks aren't read at the same moment",
-        explains: |_, mine, theirs| match (mine, theirs) {
-            (Value::Integer(mine), Value::Integer(theirs)) => {
-                *mine > 0 && (mine - theirs).abs() < 10_000
-            }
-            _ => false,
-        },
-    },
-    Difference {
-        commands: &["srandmember", "hrandfield", "zrandmember", "randomkey"],
-        why: "chance decides",
-        explains: |_, mine, theirs| shape(mine) == shape(theirs),
-    },
-    Difference {
-        commands: &["object"],
-        why: "7.2 packs small sets of strings and small lists without quicklist; 7.0 doesn't",
-        explains: |_, mine, theirs| {
-            let text = |value: &Value| match value {
-                Value::Bulk(text) => text.clone(),
-                _ => Vec::new(),
-            };
-            matches!(
-                (text(mine).as_slice(), text(theirs).as_slice()),
-                (b"listpack", b"hashtable" | b"quicklist") | (b"hashtable", b"listpack")
-            )
-        },
-    },
-];
 
 /// Compares two replies; says what differs and isn't explained.
 pub fn same(command: &[Vec<u8>], mine: &[u8], theirs: &[u8]) -> Result<(), String> {
@@ -233,16 +33,6 @@ pub fn same_transaction(queued: &[Vec<Vec<u8>>], mine: &[u8], theirs: &[u8]) -> 
         .find(|(command, (mine, theirs))| mine != theirs && !is_explained(command, mine, theirs));
     let Some((command, (mine, theirs))) = different else { return Ok(()) };
     Err(format!("EXEC of {}\n  ours   {mine:?}\n  theirs {theirs:?}", show(command)))
-}
-
-fn is_explained(command: &[Vec<u8>], mine: &Value, theirs: &Value) -> bool {
-    let name = String::from_utf8_lossy(&command[0]).to_ascii_lowercase();
-    let explained = EXPLAINED.iter().find(|difference| {
-        difference.commands.iter().any(|pattern| is_named(&name, pattern))
-            && (difference.explains)(command, mine, theirs)
-    });
-    debug_assert!(explained.is_none_or(|difference| !difference.why.is_empty()));
-    explained.is_some()
 }
 
 /// What the judge has to run instead, when the command chose by chance on our side.
@@ -310,7 +100,7 @@ fn value(reply: &[u8]) -> Value {
 }
 
 /// The items, `width` of them together, in an order of their own; with the kind of aggregate in front.
-fn sorted(value: &Value, width: usize) -> Vec<String> {
+pub fn sorted(value: &Value, width: usize) -> Vec<String> {
     let (kind, mut items): (&str, Vec<String>) = match value {
         Value::Array(items) => {
             ("array", items.chunks(width).map(|chunk| format!("{chunk:?}")).collect())
@@ -325,7 +115,7 @@ fn sorted(value: &Value, width: usize) -> Vec<String> {
 }
 
 /// All scalars of a value in order.
-fn scalars(value: &Value) -> Vec<String> {
+pub fn scalars(value: &Value) -> Vec<String> {
     match value {
         Value::Array(items) | Value::Set(items) | Value::Push(items) => {
             items.iter().flat_map(scalars).collect()
@@ -339,7 +129,7 @@ fn scalars(value: &Value) -> Vec<String> {
 }
 
 /// A description of streams, groups or what is pending without times and what follows from them.
-fn timeless(value: &Value) -> Vec<String> {
+pub fn timeless(value: &Value) -> Vec<String> {
     const DROPPED: &[&[u8]] =
         &[b"idle", b"inactive", b"seen-time", b"active-time", b"lag", b"entries-read"];
     let dropped = |name: &Value| matches!(name, Value::Bulk(name) if DROPPED.contains(&&name[..]));
@@ -376,7 +166,7 @@ fn timeless(value: &Value) -> Vec<String> {
 }
 
 /// Texts of fractions in the one way that Rust prints them.
-fn numbers(mut texts: Vec<String>) -> Vec<String> {
+pub fn numbers(mut texts: Vec<String>) -> Vec<String> {
     for text in &mut texts {
         if let Some(number) = text.parse::<f64>().ok().filter(|_| text.contains('.')) {
             *text = number.to_string();
@@ -385,15 +175,8 @@ fn numbers(mut texts: Vec<String>) -> Vec<String> {
     texts
 }
 
-fn is_named(name: &str, pattern: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(start) => name.starts_with(start),
-        None => name == pattern,
-    }
-}
-
 /// The kinds and lengths of a value without its bytes.
-fn shape(value: &Value) -> String {
+pub fn shape(value: &Value) -> String {
     let all = |items: &[Value]| items.iter().map(shape).collect::<Vec<String>>().join(",");
     match value {
         Value::Array(items) => format!("[{}]", all(items)),

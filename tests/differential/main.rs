@@ -4,6 +4,7 @@
 //! makes it longer. Without redis-server the test says that it was skipped; with `SOCKETLEY_JUDGES=required` it fails.
 
 mod compare;
+mod explained;
 mod generate;
 mod judge;
 mod payloads;
