@@ -174,8 +174,16 @@ end
 getmetatable("").__metatable = "protected"
 
 local command_globals = new_globals()
-command_globals.control =
-  { call = call, subscribe = subscribe, next_item = next_item, json = host.json }
+command_globals.control = {
+  call = call,
+  subscribe = subscribe,
+  next_item = next_item,
+  json = host.json,
+  --- Lets that many milliseconds go by.
+  wait = function(ms)
+    call("wait", { ms = ms })
+  end,
+}
 
 command_globals.each, command_globals.list, command_globals.human =
   assert(raw_load(host.module "lua/shared.lua"))(command_globals.socketley)

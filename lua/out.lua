@@ -87,6 +87,11 @@ function Out:note(text)
   emit { text = tostring(text), to = "err" }
 end
 
+--- What stands on the terminal goes, what follows replaces it; nothing where none is.
+function Out:clear()
+  emit { clear = true }
+end
+
 --- A value as JSON.
 function Out:json(value)
   emit { json = value == nil and null or value }

@@ -348,6 +348,8 @@ pub const LOOKUP_REFRESH_MS: u64 = 30_000;
 pub const LOOKUP_AGAIN_MS: u64 = 10_000;
 /// Operations that wait for one name.
 pub const OPERATIONS_PER_NAME_MAX: usize = 256;
+/// One wait of a command that goes on (`socketley top`).
+pub const COMMAND_WAIT_MS_MAX: u64 = 3_600_000;
 /// Runtimes of a daemon.
 pub const RUNTIMES_MAX: usize = 10_000;
 /// A drain that someone asks for.

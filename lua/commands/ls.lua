@@ -2,6 +2,7 @@
 
 return {
   name = "ls",
+  aliases = { "list" },
   summary = "List all runtimes",
   description = [[
 A runtime that doesn't do its job is shown as degraded, and the reason stands below the table.]],

@@ -12,7 +12,10 @@ return {
       complete = "runtime",
     },
   },
-  flags = { { name = "quiet", short = "q", type = "boolean", help = "Only the names" } },
+  flags = {
+    { name = "all", short = "a", type = "boolean", help = "Those that don't run too, as ls" },
+    { name = "quiet", short = "q", type = "boolean", help = "Only the names" },
+  },
   format = true,
   examples = {
     { "socketley ps", "as ls, with the time they have been up" },
@@ -20,7 +23,7 @@ return {
   },
   run = function(a, out)
     list(a, out, function(row)
-      return row.status ~= "stopped" and row.status ~= "created"
+      return a.all or row.status ~= "stopped" and row.status ~= "created"
     end, { key = "uptime_ms", title = "UPTIME", kind = "duration" })
   end,
 }

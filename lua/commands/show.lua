@@ -4,6 +4,7 @@ local socketley = require "socketley"
 
 return {
   name = "show",
+  aliases = { "inspect" },
   summary = "Print runtimes' configuration as JSON",
   args = { { name = "name", many = true, help = "Names or patterns", complete = "runtime" } },
   examples = { { "socketley show chat", "all its fields" } },

@@ -115,7 +115,10 @@ impl Client {
                         None => Ok(answer),
                     };
                 }
-                Output::Table { .. } | Output::Record { .. } | Output::Text { .. } => {}
+                Output::Table { .. }
+                | Output::Record { .. }
+                | Output::Text { .. }
+                | Output::Clear { .. } => {}
             }
         }
     }

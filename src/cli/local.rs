@@ -31,6 +31,7 @@ pub fn run(invocation: &Invocation, parsed: Parsed) -> Result<u8, OperatorError>
         "ping" => invocation.connect()?.ask("ping", Map::new()).map(|_| print("pong\n")),
         "version" => Ok(print(&format!("socketley {}\n", env!("CARGO_PKG_VERSION")))),
         "completion" => completion(invocation, text(arguments, "shell").unwrap_or_default()),
+        "man" => manual(invocation, Path::new(text(arguments, "folder").unwrap_or("."))),
         "help" => help(invocation, text(arguments, "command")),
         name => Err(OperatorError::failed(format!("{name} is declared local but isn't"))),
     }
@@ -180,6 +181,20 @@ fn help(invocation: &Invocation, name: Option<&str>) -> Result<u8, OperatorError
         return Err(error);
     };
     Ok(written(described.print_long_help()).err().unwrap_or(0))
+}
+
+/// Writes `socketley.1` and a page for each command, as man(1) finds them in a folder `man1`.
+fn manual(invocation: &Invocation, folder: &Path) -> Result<u8, OperatorError> {
+    let failed = |error: std::io::Error| {
+        OperatorError::failed(format!(
+            "can't write manual pages into {}: {error}",
+            folder.display()
+        ))
+    };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let command = args::command(&invocation.specs).color(clap::ColorChoice::Never);
+    clap_mangen::generate_to(command, folder).map_err(failed)?;
+    Ok(print(&format!("{}\nnow: man {0}/socketley.1\n", folder.display())))
 }
 
 /// The commands whose arguments are names of runtimes.

@@ -46,6 +46,9 @@ pub struct Style {
     pub unix_ms: u64,
 }
 
+/// To the screen's top, and nothing below it (ECMA-48: CUP, ED).
+const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J";
+
 /// Prints frames.
 pub struct Renderer<O, E> {
     out: O,
@@ -80,6 +83,10 @@ impl<O: Write, E: Write> Renderer<O, E> {
                 self.out.flush()?;
                 writeln!(self.err, "{}", self.printable(&text))
             }
+            Output::Clear { .. } if self.style.terminal && self.format == Format::Table => {
+                write!(self.out, "{CLEAR_SCREEN}")
+            }
+            Output::Clear { .. } => Ok(()),
             Output::Json { json } => {
                 let text = match self.format {
                     Format::JsonLines => json.to_string(),
@@ -323,6 +330,16 @@ mod tests {
     }
 
     const PLAIN: Style = Style { terminal: false, colour: false, unix_ms: 100_000 };
+
+    #[test]
+    fn only_terminals_are_cleared() {
+        let cleared = |format, terminal| {
+            print(vec![json!({"clear": true})], format, Style { terminal, ..PLAIN }).0
+        };
+        assert_eq!(cleared(Format::Table, true), CLEAR_SCREEN);
+        assert_eq!(cleared(Format::Table, false), "");
+        assert_eq!(cleared(Format::JsonLines, true), "");
+    }
 
     #[test]
     fn tables_are_for_people() {

@@ -145,6 +145,11 @@ pub enum Output {
         #[serde(default)]
         to: Stream,
     },
+    /// What stood on the reader's screen goes, if it has one: what follows replaces it.
+    Clear {
+        /// Always true.
+        clear: bool,
+    },
     /// A value.
     Json {
         /// Any JSON.

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::support::{Daemon, Folder, Peer, SOCKETLEY, free_port, in_home, run};
 
 /// Words of a command line, the exit code, what standard error must say.
@@ -86,6 +88,48 @@ fn a_port_in_use_is_named() {
         .cli_words(&["create", "server", "third", "-p", &foreign, "-s"])
         .fails(1, &[&foreign, "in use"]);
     Peer::connect(daemon.port("first"));
+}
+
+#[test]
+fn what_docker_has_people_type_works() {
+    let daemon = Daemon::start();
+    daemon.cli("create cache db -p 0 -s").ok();
+    daemon.cli("create server web -p 0").ok();
+    assert_eq!(daemon.cli("ps -q").ok(), "db\n");
+    assert_eq!(daemon.cli("ps -a -q").ok(), "db\nweb\n");
+    assert_eq!(daemon.cli("list -q").ok(), "db\nweb\n");
+    assert_eq!(daemon.cli("inspect web").ok(), daemon.cli("show web").ok());
+    daemon.cli("rm -f nothing web").ok();
+    assert_eq!(daemon.names(), ["db"]);
+    daemon.cli("rm nothing").fails(1, &["no such runtime: nothing"]);
+}
+
+#[test]
+fn top_shows_what_runs_as_often_as_asked() {
+    let daemon = Daemon::start();
+    daemon.cli("create cache db -p 0 -s").ok();
+    daemon.cli("create server off -p 0").ok();
+    let lines = daemon.cli("top -n 2 -i 100ms --format jsonl").ok();
+    let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.len(), 2, "{lines}");
+    for row in &rows {
+        assert_eq!((row["name"].as_str(), row["connections"].as_u64()), (Some("db"), Some(0)));
+    }
+    let between = rows[1]["uptime_ms"].as_u64().unwrap() - rows[0]["uptime_ms"].as_u64().unwrap();
+    assert!(between >= 100, "{lines}");
+    assert!(daemon.cli("top db -n 1").ok().starts_with("NAME"));
+    daemon.cli("top --format json").fails(2, &["goes on", "-n 1"]);
+}
+
+#[test]
+fn the_manual_has_a_page_for_each_command() {
+    let folder = Folder::new();
+    let daemon = Daemon::start();
+    let pages = folder.path().join("man1");
+    daemon.cli_words(&["man", pages.to_str().unwrap()]).ok();
+    let page = |name: &str| std::fs::read_to_string(pages.join(name)).unwrap();
+    assert!(page("socketley.1").contains("socketley\\-create(1)"), "{}", page("socketley.1"));
+    assert!(page("socketley-create.1").contains("\\-\\-maxmemory"));
 }
 
 #[test]

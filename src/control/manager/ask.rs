@@ -4,8 +4,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde_json::Value;
+
 use super::Manager;
-use crate::limits::{OPERATIONS_PER_NAME_MAX, WORKER_ANSWER_MS};
+use super::verbs::Request;
+use crate::limits::{COMMAND_WAIT_MS_MAX, OPERATIONS_PER_NAME_MAX, WORKER_ANSWER_MS};
 use crate::runtime::message::{FromWorker, ToWorker};
 
 /// What came of a question.
@@ -109,6 +112,16 @@ impl Manager {
     pub(super) fn after(&mut self, delay_ms: u64, operation: impl FnOnce(&mut Manager) + 'static) {
         let at_ms = self.setup.now.monotonic_ms() + delay_ms;
         self.asked.timers.push((at_ms, Box::new(operation)));
+    }
+
+    /// `wait {ms}`: answers null when that time is over. For commands that go on: a script has `sleep`.
+    pub(super) fn verb_wait(&mut self, request: Request) {
+        match request.arguments.number("ms") {
+            Err(error) => request.answer.give(Err(error)),
+            Ok(ms) => self.after(ms.unwrap_or(0).min(COMMAND_WAIT_MS_MAX), move |_| {
+                request.answer.give(Ok(Value::Null));
+            }),
+        }
     }
 
     /// Goes on with everything whose deadline is over.

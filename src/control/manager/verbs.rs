@@ -64,6 +64,7 @@ static VERBS: &[(&str, Verb)] = &[
     ("plan", Do(Manager::verb_plan)),
     ("apply", Do(Manager::verb_apply)),
     ("rollback", Do(Manager::verb_rollback)),
+    ("wait", Do(Manager::verb_wait)),
     ("eval", Do(Manager::verb_eval)),
     ("complete", Do(Manager::verb_complete)),
     ("command", Do(Manager::verb_command)),
@@ -71,7 +72,7 @@ static VERBS: &[(&str, Verb)] = &[
 ];
 
 /// What a script may not ask for: it would wait for itself, or end everything.
-const NOT_FOR_SCRIPTS: &[&str] = &["eval", "complete", "command", "shutdown"];
+const NOT_FOR_SCRIPTS: &[&str] = &["wait", "eval", "complete", "command", "shutdown"];
 
 /// A verb's arguments.
 pub(super) struct Arguments(pub Map<String, Value>);
