@@ -266,6 +266,16 @@ pub const SCRIPT_RECEIVE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const SCRIPT_SOCKETS_MAX: usize = if cfg!(test) { 64 } else { 4096 };
 /// Options of TLS that scripts dial with and whose certificates are kept.
 pub const SCRIPT_TLS_KEPT_MAX: usize = 64;
+/// Random bytes that a script gets at once.
+pub const SCRIPT_RANDOM_BYTES_MAX: usize = 1024 * 1024;
+/// A compiled regular expression of a script, and what it keeps while it matches.
+pub const SCRIPT_REGEX_BYTES_MAX: usize = 1024 * 1024;
+/// CPU time of a whole file of tests without a wait.
+pub const STAGE_BUDGET_MS: u32 = 10_000;
+/// Turns of the worker that `socketley test` waits for one thing.
+pub const STAGE_TURNS_MAX: usize = 20_000_000;
+/// Virtual time that passes meanwhile.
+pub const STAGE_VIRTUAL_MS_MAX: u64 = 30 * 86_400_000;
 /// A file that a script reads.
 pub const SCRIPT_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Threads for work that would block a worker: lookups of names, files of scripts.

@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use serde_json::Value;
-use socketley::cli::{self, DaemonOrder, Places, Problem, Program};
+use socketley::cli::{self, DaemonOrder, Places, Problem, Program, TestCase};
 use socketley::control::certificate::{self, Order};
 use socketley::control::homes::Home;
 use socketley::control::session::Sessions;
 use socketley::control::validate::{self, World};
-use socketley::control::{DaemonOptions, daemon, manager};
+use socketley::control::{DaemonOptions, daemon, manager, stage};
 use socketley::error::OperatorError;
 use socketley::lua::{AppVm, Host, Stores, Watchdog};
 use socketley::ring::clock;
@@ -70,6 +70,12 @@ impl Program for Socketley {
             Err(error) => vec![error.into()],
         };
         Ok(problems.into_iter().map(shown).collect())
+    }
+
+    fn test(&self, file: &Path, filter: Option<&str>) -> Result<Vec<TestCase>, OperatorError> {
+        let cases = stage::run(file, filter, &Watchdog::start())?;
+        let shown = |stage::Case { name, failure }| TestCase { name, failure };
+        Ok(cases.into_iter().map(shown).collect())
     }
 
     fn certificate(

@@ -26,6 +26,17 @@
 
 local M = {}
 
+--- Requests to other servers are in `stdlib/http/client.lua`, which is loaded with the first one.
+local function client(name)
+  return function(...)
+    return require("socketley.http.client")[name](...)
+  end
+end
+
+--- `http.get(url, options)`, and its kin: see `socketley.http.client`. All wait, and answer a response or `nil, err`.
+M.request, M.get, M.head, M.delete = client "request", client "get", client "head", client "delete"
+M.post, M.put, M.patch = client "post", client "put", client "patch"
+
 local Router = {}
 Router.__index = Router
 

@@ -72,6 +72,27 @@ end
 install("tcp", sk.tcp)
 install("dns", sk.dns)
 install("fs", sk.fs)
+sk.user_package.loaded["socketley.log"] = log
+sk.user_package.loaded["socketley.clock"] = {
+  unix_ms = function() return sk.unix_ms end,
+  monotonic_ms = function() return sk.now_ms end,
+}
+for name, fn in pairs(sk.sync) do
+  globals[name] = fn
+end
+
+--- Modules that are globals too, loaded when they are first named.
+local LAZY = { base64 = true, compress = true, crypto = true, hash = true, hex = true, hmac = true, http = true,
+  inspect = true, metrics = true, msgpack = true, redis = true, regex = true, time = true, url = true, uuid = true }
+setmetatable(globals, { __index = function(_, name)
+  if LAZY[name] then
+    local module = sk.user_require("socketley." .. name)
+    if rawget(globals, name) == nil then
+      rawset(globals, name, module)
+    end
+    return module
+  end
+end })
 
 local socketley = sk.user_require "socketley"
 socketley.log = log

@@ -146,6 +146,10 @@ local function find_module(name)
   if preload then
     return preload
   end
+  local made = native.api_module(name)
+  if made then
+    return function() return made end
+  end
   local text, chunk_name = native.bundled_module(name)
   if not text then
     text, chunk_name = native.read_module(name, type(package.path) == "string" and package.path or "")

@@ -268,6 +268,12 @@ function Socket.abort(object)
   return finish(object, "abort", true)
 end
 
+--- Whether it is open, the peer hasn't ended it, and nothing has come that wasn't asked for: fit to be used again.
+function Socket.is_idle(object)
+  local state = state_from(object, "is_idle")
+  return not state.closed and native.socket_idle(state.number)
+end
+
 --- Sets how long each read or write may take from now on.
 function Socket.set_timeout(object, timeout)
   local state = state_from(object, "set_timeout")

@@ -9,7 +9,10 @@ local next_id, current_runtime = sk.next_id, sk.current_runtime
 local TICK_MS, TICK_MS_MIN = 100, 10 -- the original's
 local DELAY_MS_MAX = 2 ^ 40
 
+local TIMERS_MAX, TASKS_MAX = 65536, 65536 -- of one VM: a script that makes more has lost count
+
 local timers = {} -- by id
+local timer_count, task_count = 0, 0
 local deferred = {} -- what the load asked for, as functions
 local committed, retired = false, false
 
@@ -62,6 +65,7 @@ function Timer.cancel(object)
   end
   if timers[id] then
     timers[id] = nil
+    timer_count = timer_count - 1
     leaf.cancel_timer(host, id)
   end
 end
@@ -75,12 +79,16 @@ local function arm(timer)
 end
 
 local function start_timer(name, delay_ms, interval_ms, fn, argument)
+  if timer_count >= TIMERS_MAX then
+    error(string.format("%s: the app has %d timers already; cancel some", name, TIMERS_MAX), 3)
+  end
   local timer = {
     id = next_id(), delay_ms = delay_ms, interval_ms = interval_ms,
     fn = fn, argument = argument, event = name, runtime = current_runtime() or sk.owner,
   }
   if not retired then
     timers[timer.id] = timer
+    timer_count = timer_count + 1
     when_committed(function() arm(timer) end)
   end
   return timer.id
@@ -104,6 +112,7 @@ function sk.timer_fired(id)
     leaf.timer(host, id, timer.due - sk.now_ms)
   else
     timers[id] = nil
+    timer_count = timer_count - 1
   end
   if not timer.running then
     timer.running = true
@@ -239,13 +248,20 @@ local function wake_joiners(job)
   end
 end
 
+--- What a failed job's waiter gets beside nil.
+local function problem_of(result)
+  return result == sk.CANCELLED and sk.no("cancelled", "the task was cancelled")
+    or sk.no("failed", (string.gsub(tostring(result), "%z.*", "")))
+end
+sk.problem_of = problem_of
+
 local function job_done(job, ok, result)
   job.ended = true
+  task_count = task_count - 1
   if ok then
     job.result = result
   else
-    job.problem = result == sk.CANCELLED and sk.no("cancelled", "the task was cancelled")
-      or sk.no("failed", (string.gsub(tostring(result), "%z.*", "")))
+    job.problem = problem_of(result)
   end
   wake_joiners(job)
 end
@@ -258,9 +274,28 @@ local function job_from(object, name)
   return job
 end
 
+--- Ends a job: one that waits gets an error that nobody reports, one that hasn't begun never runs.
+function sk.cancel_job(job)
+  if job.ended then
+    return
+  elseif not job.started then
+    job.cancelled, job.ended = true, true
+  elseif job.task then
+    sk.queue { fn = function() end, event = "cancel", done = function()
+      if job.task then
+        sk.cancel_wait(job.task)
+      end
+    end }
+  end
+end
+
 --- Runs `fn` beside the others, from the end of this batch on. Answers a task with `:join()` and `:cancel()`.
 function sk.spawn(fn, ...)
   expect_function("spawn", fn)
+  if task_count >= TASKS_MAX then
+    error(string.format("spawn: %d tasks of the app run or wait already", TASKS_MAX), 2)
+  end
+  task_count = task_count + 1
   local count, arguments = select("#", ...), { ... }
   local body = count == 0 and fn or function() return fn(unpack(arguments, 1, count)) end
   local job = { fn = body, event = "spawn", runtime = current_runtime() or sk.owner, done = job_done }
@@ -289,15 +324,10 @@ function Task.cancel(object)
   if job.ended then
     return
   end
-  if not job.started then
-    job.cancelled = true
+  local was_started = job.started
+  sk.cancel_job(job)
+  if not was_started then
     job_done(job, false, sk.CANCELLED)
-  elseif job.task then
-    sk.queue { fn = function() end, event = "cancel", done = function()
-      if job.task then
-        sk.cancel_wait(job.task)
-      end
-    end }
   end
 end
 
@@ -319,6 +349,6 @@ function sk.retire()
   for id in pairs(timers) do
     leaf.cancel_timer(host, id)
   end
-  timers = {}
+  timers, timer_count = {}, 0
   sk.drop_ready()
 end

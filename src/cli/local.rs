@@ -28,6 +28,7 @@ pub fn run(invocation: &Invocation, parsed: Parsed) -> Result<u8, OperatorError>
         "check" => check(invocation, arguments),
         "console" => console::run(invocation, text(arguments, "target")),
         "init" => init(Path::new(text(arguments, "file").unwrap_or("app.lua"))),
+        "test" => super::test::run(invocation, arguments),
         "ping" => invocation.connect()?.ask("ping", Map::new()).map(|_| print("pong\n")),
         "version" => Ok(print(&format!("socketley {}\n", env!("CARGO_PKG_VERSION")))),
         "completion" => completion(invocation, text(arguments, "shell").unwrap_or_default()),

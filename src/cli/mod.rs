@@ -11,6 +11,7 @@ pub mod local;
 pub mod paint;
 pub mod render;
 pub mod spec;
+mod test;
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Read, Write};
@@ -100,8 +101,22 @@ pub trait Program {
         folder: &Path,
         days: u64,
     ) -> Result<String, OperatorError>;
+    /// Runs the cases of a file of tests whose names contain the filter.
+    ///
+    /// # Errors
+    /// When it can't be read or loaded.
+    fn test(&self, file: &Path, filter: Option<&str>) -> Result<Vec<TestCase>, OperatorError>;
     /// Milliseconds since the epoch.
     fn unix_ms(&self) -> u64;
+}
+
+/// A case of a file of tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestCase {
+    /// What it is called.
+    pub name: String,
+    /// Why it failed; nothing if it passed.
+    pub failure: Option<String>,
 }
 
 /// One call of the program.

@@ -345,6 +345,7 @@ pub const ORDER: &[&str] = &[
     "daemon",
     "run",
     "check",
+    "test",
     "plan",
     "apply",
     "rollback",

@@ -62,6 +62,9 @@ impl Program for Nothing {
     ) -> Result<String, OperatorError> {
         Err(OperatorError::failed(format!("{names:?} {} {days}", folder.display())))
     }
+    fn test(&self, file: &Path, _: Option<&str>) -> Result<Vec<TestCase>, OperatorError> {
+        Err(OperatorError::failed(format!("tests of {}", file.display())))
+    }
     fn unix_ms(&self) -> u64 {
         0
     }

@@ -15,6 +15,7 @@ pub mod logs;
 pub mod manager;
 pub mod reload;
 pub mod session;
+pub mod stage;
 pub mod state;
 pub mod supervise;
 pub mod turn;

@@ -53,6 +53,7 @@ pub static FILES: &[Bundled] = bundle! {
     "lua/app/runtimes.lua",
     "lua/app/sandbox.lua",
     "lua/app/sockets.lua",
+    "lua/app/sync.lua",
     "lua/app/tasks.lua",
     "lua/commands/apply.lua",
     "lua/commands/backend.lua",
@@ -87,6 +88,7 @@ pub static FILES: &[Bundled] = bundle! {
     "lua/commands/start.lua",
     "lua/commands/stats.lua",
     "lua/commands/stop.lua",
+    "lua/commands/test.lua",
     "lua/commands/top.lua",
     "lua/commands/version.lua",
     "lua/console.lua",
@@ -101,9 +103,23 @@ pub static FILES: &[Bundled] = bundle! {
     "lua/store/redis.lua",
     "lua/store/run.lua",
     "lua/store/sandbox.lua",
+    "stdlib/env.lua",
     "stdlib/http.lua",
+    "stdlib/http/client.lua",
     "stdlib/inspect.lua",
+    "stdlib/metrics.lua",
+    "stdlib/middleware.lua",
+    "stdlib/redis.lua",
+    "stdlib/regex.lua",
+    "stdlib/retry.lua",
+    "stdlib/session.lua",
     "stdlib/socketley.lua",
+    "stdlib/task.lua",
+    "stdlib/test.lua",
+    "stdlib/time.lua",
+    "stdlib/timer.lua",
+    "stdlib/url.lua",
+    "stdlib/uuid.lua",
 };
 
 /// The file at `path` (from the crate's root).
@@ -115,7 +131,7 @@ pub fn find(path: &str) -> Option<&'static Bundled> {
 pub fn module(name: &str) -> Option<&'static Bundled> {
     let stem = match name.strip_prefix("socketley") {
         Some("") => "socketley",
-        Some(rest) => rest.strip_prefix('.')?,
+        Some(rest) => &rest.strip_prefix('.')?.replace('.', "/"),
         None => return None,
     };
     find(&format!("stdlib/{stem}.lua"))
@@ -209,6 +225,7 @@ mod tests {
         for (name, path) in [
             ("socketley", Some("stdlib/socketley.lua")),
             ("socketley.inspect", Some("stdlib/inspect.lua")),
+            ("socketley.http.client", Some("stdlib/http/client.lua")),
             ("socketley.nope", None),
             ("inspect", None),
             ("socketleyinspect", None),

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -52,6 +53,11 @@ pub(super) struct Outgoing {
 }
 
 impl Context {
+    /// A file as the app names it: relative to the folder of its own file.
+    pub(super) fn path(&self, text: &str) -> PathBuf {
+        self.app.path.parent().unwrap_or(Path::new("/")).join(text)
+    }
+
     /// For one VM.
     pub(super) fn new(app: Arc<AppSource>, host: &Host, now: Now) -> Rc<Context> {
         let sources = Sources::new(&app);

@@ -24,6 +24,7 @@ const CHUNKS: &[&str] = &[
     "tasks",
     "sockets",
     "errands",
+    "sync",
     "cache",
     "runtimes",
     "handlers",

@@ -30,6 +30,11 @@ pub(super) fn table(lua: &Lua, context: &Rc<Context>, runtimes: &Table) -> mlua:
     add_caches(lua, context, &native)?;
     sockets::add(lua, context, &native)?;
     native.raw_set("json", json::module(lua)?)?;
+    let api = |lua: &Lua, name: String| match name.strip_prefix("socketley.") {
+        Some(name) => super::api::native_module(lua, name),
+        None => Ok(None),
+    };
+    native.raw_set("api_module", lua.create_function(api)?)?;
     native.raw_set("null", LightUserData(std::ptr::null_mut()))?;
     Ok(native)
 }

@@ -87,6 +87,11 @@ impl Stream {
         self.end.as_ref()
     }
 
+    /// Whether it is open and empty.
+    pub(super) fn is_idle(&self) -> bool {
+        self.end.is_none() && !self.broken && self.len() == 0
+    }
+
     fn len(&self) -> usize {
         self.input.len() - self.start
     }

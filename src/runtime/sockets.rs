@@ -82,12 +82,25 @@ pub struct Sockets {
     starved: Vec<u64>,
     late: Vec<(Owner, News)>,
     errands: Errands,
+    /// Names that are never looked up, and whether there are no others.
+    hosts: BTreeMap<String, std::net::IpAddr>,
+    hosts_only: bool,
 }
 
 impl Sockets {
     /// None yet.
     pub fn new(errands: Errands) -> Sockets {
         Sockets { errands, ..Sockets::default() }
+    }
+
+    /// From now on no name is looked up but those that [`Sockets::call_host`] gives: for a simulated network.
+    pub fn know_no_hosts(&mut self) {
+        self.hosts_only = true;
+    }
+
+    /// Gives a name an address.
+    pub fn call_host(&mut self, name: &str, address: std::net::IpAddr) {
+        self.hosts.insert(name.to_owned(), address);
     }
 
     /// Whether there is none.

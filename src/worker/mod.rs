@@ -13,4 +13,4 @@ mod tests;
 
 pub use crate::runtime::message::{self, FromWorker, Inbox, Recipients, ToWorker};
 pub use thread::{WorkerSetup, spawn};
-pub use turn::Worker;
+pub use turn::{Parts, Worker};

@@ -16,7 +16,7 @@ pub(super) fn add(lua: &Lua, context: &Rc<Context>, native: &Table) -> mlua::Res
     let dial = move |_: &Lua, (socket, task, host, port, tls): DialArguments| {
         let socket = socket as u64;
         shared.streams.borrow_mut().insert(socket, Stream::default());
-        let tls = tls.map(|options| dial_tls(&options)).transpose()?.map(Box::new);
+        let tls = tls.map(|options| dial_tls(&shared, &options)).transpose()?.map(Box::new);
         let dial = Dial { host, port, task: task as u64, tls };
         shared.push(Action::Socket { socket, act: SocketAct::Dial(Box::new(dial)) });
         Ok(())
@@ -30,8 +30,13 @@ pub(super) fn add(lua: &Lua, context: &Rc<Context>, native: &Table) -> mlua::Res
     };
     native.raw_set("socket_end", lua.create_function(end)?)?;
     let shared = Rc::clone(context);
+    let idle = move |_: &Lua, socket: f64| {
+        Ok(shared.streams.borrow().get(&(socket as u64)).is_some_and(Stream::is_idle))
+    };
+    native.raw_set("socket_idle", lua.create_function(idle)?)?;
+    let shared = Rc::clone(context);
     let errand = move |_: &Lua, (task, kind, words): (f64, String, Table)| {
-        let errand = errand_of(&kind, &words)?;
+        let errand = errand_of(&shared, &kind, &words)?;
         shared.push(Action::Errand { task: task as u64, errand });
         Ok(())
     };
@@ -46,9 +51,9 @@ pub(super) fn add(lua: &Lua, context: &Rc<Context>, native: &Table) -> mlua::Res
 
 type DialArguments = (f64, f64, String, u16, Option<Table>);
 
-fn dial_tls(options: &Table) -> mlua::Result<DialTls> {
+fn dial_tls(context: &Context, options: &Table) -> mlua::Result<DialTls> {
     let path = |name: &str| -> mlua::Result<Option<PathBuf>> {
-        Ok(options.raw_get::<Option<String>>(name)?.map(PathBuf::from))
+        Ok(options.raw_get::<Option<String>>(name)?.map(|text| context.path(&text)))
     };
     Ok(DialTls {
         authorities: path("ca")?,
@@ -60,9 +65,9 @@ fn dial_tls(options: &Table) -> mlua::Result<DialTls> {
     })
 }
 
-fn errand_of(kind: &str, words: &Table) -> mlua::Result<Errand> {
+fn errand_of(context: &Context, kind: &str, words: &Table) -> mlua::Result<Errand> {
     let path = |index: i64| -> mlua::Result<PathBuf> {
-        Ok(PathBuf::from(words.raw_get::<String>(index)?))
+        Ok(context.path(&words.raw_get::<String>(index)?))
     };
     Ok(match kind {
         "resolve" => Errand::Resolve { host: words.raw_get(1)? },

@@ -83,7 +83,14 @@ pub(super) fn begin(local: &mut Local, owner: Owner, number: u64, dial: Dial) {
 
 /// Finds the addresses, and what TLS needs; at once if nothing of that can block.
 fn look_up(local: &mut Local, id: ConnectionId, target: Target, tls: Option<Box<DialTls>>) {
-    if let (Some(address), None) = (target.literal(), &tls) {
+    let given = local.sockets.hosts.get(&target.host);
+    let known = given.map(|ip| Address::Ip((*ip, target.port).into()));
+    let known = known.or_else(|| target.literal());
+    if known.is_none() && local.sockets.hosts_only {
+        let text = format!("{} has no address here", target.host);
+        return on_found(local, id.bits(), Err(SocketFailure { code: "not_found", text }));
+    }
+    if let (Some(address), None) = (known, &tls) {
         return on_found(local, id.bits(), Ok(Found { addresses: vec![address], tls: None }));
     }
     let inbox = Arc::clone(&local.workers[usize::from(local.worker)]);
