@@ -116,7 +116,8 @@ fn top_shows_what_runs_as_often_as_asked() {
         assert_eq!((row["name"].as_str(), row["connections"].as_u64()), (Some("db"), Some(0)));
     }
     let between = rows[1]["uptime_ms"].as_u64().unwrap() - rows[0]["uptime_ms"].as_u64().unwrap();
-    assert!(between >= 100, "{lines}");
+    // The wait goes by one clock, what is shown by another: each is rounded to a millisecond.
+    assert!(between >= 98, "{lines}");
     assert!(daemon.cli("top db -n 1").ok().starts_with("NAME"));
     daemon.cli("top --format json").fails(2, &["goes on", "-n 1"]);
 }
