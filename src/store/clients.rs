@@ -211,6 +211,19 @@ impl Clients {
         meter::outside(|| self.deliveries.push(delivery));
     }
 
+    /// Writes what is to be pushed to a client in front of its reply: keys that had to go before its command could run.
+    #[cold]
+    pub fn deliver_first(&mut self, session: &Session, out: &mut Vec<u8>) {
+        let Some(own) = self.of(session).map(|client| client.connection) else { return };
+        self.deliveries.retain(|delivery| match delivery {
+            Delivery::Push { connection, bytes } if *connection == own => {
+                out.extend_from_slice(bytes);
+                false
+            }
+            _ => true,
+        });
+    }
+
     /// Whether something is to be delivered that nobody has looked at.
     #[inline]
     pub fn has_deliveries(&self) -> bool {

@@ -438,6 +438,11 @@ impl Database {
         key: &[u8],
         hash: u64,
     ) -> Result<&mut T, CommandError> {
+        if self.keeps_expired
+            && let Some(place) = self.table.locate(key, hash)
+        {
+            self.expire_at_place(place);
+        }
         self.waited.touch(key);
         let value = T::create(self.table.hasher());
         let place = self.table.insert(EntryBox::new(key, value, None), hash);

@@ -108,16 +108,23 @@ pub(super) struct Change {
     pub(super) index: usize,
     pub(super) before: bool,
     pub(super) after: bool,
+    /// A stream's group has a consumer more.
+    pub(super) has_new_consumer: bool,
 }
 
 /// The events of one changed key, in order.
 pub(super) fn of(row: &Command, args: Args<'_>, change: Change) -> Vec<(Classes, &'static str)> {
-    let Change { index, before, after } = change;
+    let Change { index, before, after, has_new_consumer } = change;
     let mut events = Vec::new();
     if !before && after {
         events.push((Classes::NEW, "new"));
     }
-    if after || before && !only_removes(row.name) {
+    if matches!(row.name, "xack" | "xreadgroup" | "xclaim" | "xautoclaim") {
+        // What they change in a group is told to nobody.
+        if has_new_consumer {
+            events.push((Classes::STREAM, "xgroup-createconsumer"));
+        }
+    } else if after || before && !only_removes(row.name) {
         let event = named(row, args, index);
         events.push(event);
         if after && event == (Classes::STRING, "set") && sets_expiry(row.name, args) {

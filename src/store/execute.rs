@@ -52,10 +52,10 @@ impl Store {
         now_ms: u64,
         out: &mut Vec<u8>,
     ) -> Outcome {
-        let (start, capacity, dirty) = (out.len(), out.capacity(), self.keyspace.dirty);
+        let (mut start, capacity, dirty) = (out.len(), out.capacity(), self.keyspace.dirty);
         let result = match self.ordinary(session, id, args) {
             Some(row) => self.run_ordinary(session, (id, row), args, hash, now_ms, out),
-            None => self.dispatch(session, id, args, hash, now_ms, out),
+            None => self.dispatch(session, id, (args, hash), now_ms, (out, &mut start)),
         };
         if let Err(error) = result {
             self.answer_error(session, &error, start, out);
@@ -123,18 +123,23 @@ impl Store {
         Reply::new(out, session.resp3).error(error.line());
     }
 
-    /// Finds the row, checks and runs or queues it.
+    /// Finds the row, checks and runs or queues it. The reply begins at `start`, behind what the client is told first.
     #[inline(never)]
     fn dispatch(
         &mut self,
         session: &mut Session,
         id: CommandId,
-        args: Args<'_>,
-        hash: u64,
+        (args, hash): (Args<'_>, u64),
         now_ms: u64,
-        out: &mut Vec<u8>,
+        (out, start): (&mut Vec<u8>, &mut usize),
     ) -> CommandResult {
-        let (id, row) = match self.admit(session, id, args, now_ms) {
+        let admitted = self.admit(session, id, args, now_ms);
+        if self.instance.attention.any(Attention::LIMITED) && self.instance.clients.has_deliveries()
+        {
+            self.instance.clients.deliver_first(session, out);
+            *start = out.len();
+        }
+        let (id, row) = match admitted {
             Ok(found) => found,
             Err(error) => return Err(self.refuse(session, args, error)),
         };
@@ -212,7 +217,7 @@ impl Store {
     ) -> bool {
         let pause = self.instance.pause;
         if pause.until_ms <= now_ms {
-            self.instance.attention.set(Attention::PAUSED, false);
+            self.instance.end_pause(&mut self.keyspace);
             return false;
         }
         let row = table().row(id);
@@ -225,6 +230,14 @@ impl Store {
         let writes = may_write(row) && !self.instance.scripting.only_reads(row, args);
         let waits = pause.all || writes || (queued && row.name == "exec");
         waits && self.instance.postpone(session, pause.until_ms - now_ms)
+    }
+
+    /// Ends CLIENT PAUSE when its time is up and nobody asks.
+    pub(super) fn end_due_pause(&mut self) {
+        let is_paused = self.instance.attention.any(Attention::PAUSED);
+        if is_paused && self.instance.pause.until_ms <= self.now_ms {
+            self.instance.end_pause(&mut self.keyspace);
+        }
     }
 
     /// A refused command makes its transaction fail; a refused EXEC ends it.
@@ -460,8 +473,9 @@ fn look(call: &mut Call<'_>, row: &Command) -> CommandResult {
     result
 }
 
-/// Whether CLIENT PAUSE WRITE holds the command: it changes data or goes to replicas.
-fn may_write(row: &Command) -> bool {
+/// Whether CLIENT PAUSE WRITE holds the command, and a script that only reads may not run it: it changes data or goes to
+/// replicas.
+pub(super) fn may_write(row: &Command) -> bool {
     const OTHERS: &[&str] = &["eval", "evalsha", "fcall", "pfcount", "publish", "spublish"];
     row.flags.has(Flags::WRITE) || OTHERS.contains(&row.name)
 }

@@ -269,6 +269,12 @@ impl Instance {
         self.meter.bytes() + self.clients.buffer_bytes()
     }
 
+    /// CLIENT PAUSE has ended: what has expired meanwhile may go, unless this is a replica.
+    pub(super) fn end_pause(&mut self, keyspace: &mut Keyspace) {
+        self.attention.set(Attention::PAUSED, false);
+        keyspace.keep_expired(self.attention.any(Attention::REPLICA));
+    }
+
     /// A key was removed for want of memory.
     pub(super) fn on_evicted(
         &mut self,

@@ -49,6 +49,7 @@ pub mod persistence;
 pub mod pubsub;
 pub mod random;
 pub mod rdb;
+pub mod reloading;
 pub mod replay;
 pub mod replicas;
 pub mod replication;

@@ -12,6 +12,7 @@ use super::hooks::{HookKind, Wanted};
 use super::instance::{Attention, Instance};
 use super::session::State;
 use super::transaction::written;
+use super::value::ValueRef;
 use super::{Keyspace, tracking};
 use crate::limits::DATABASES;
 
@@ -20,6 +21,8 @@ struct Touched {
     database: u8,
     key: Vec<u8>,
     before: bool,
+    /// The consumers of a stream's groups, if the command may make one.
+    consumers: usize,
 }
 
 /// Runs a command and tells everybody what it did to keys.
@@ -65,16 +68,17 @@ fn tell_changes(call: &mut Call<'_>, row: &Command, touched: &[Touched]) {
     }
     for (index, one) in changes {
         let after = exists(call.keyspace, one.database, &one.key, call.now_ms);
-        let change = Change { index, before: one.before, after };
+        let has_new_consumer =
+            makes_consumers(row) && consumers(call.keyspace, one) > one.consumers;
+        let change = Change { index, before: one.before, after, has_new_consumer };
         if one.before || after {
             call.instance.invalidate(&one.key, by);
         }
         let events = events::of(row, call.args, change);
-        let is_told = hooked && !events.is_empty();
         for (class, event) in events {
             call.instance.notify(class, event, one.database, &one.key);
         }
-        if is_told && (one.before || after) {
+        if hooked && (one.before || after) {
             let place = (one.database, one.key.as_slice());
             call.instance.hook_changed(call.keyspace, place, (after, row.name), call.now_ms);
         }
@@ -112,9 +116,28 @@ fn touched(call: &mut Call<'_>, row: &Command) -> Vec<Touched> {
     }
     let touched = places.into_iter().map(|(database, key)| {
         let before = exists(call.keyspace, database, &key, now_ms);
-        Touched { database, key, before }
+        let mut touched = Touched { database, key, before, consumers: 0 };
+        if makes_consumers(row) {
+            touched.consumers = consumers(call.keyspace, &touched);
+        }
+        touched
     });
     touched.collect()
+}
+
+/// Whether a command makes the consumer that it is for, which is all that it tells of itself.
+fn makes_consumers(row: &Command) -> bool {
+    matches!(row.name, "xreadgroup" | "xclaim" | "xautoclaim")
+}
+
+fn consumers(keyspace: &Keyspace, of: &Touched) -> usize {
+    let table = keyspace.databases()[usize::from(of.database)].table();
+    match table.find(&of.key, keyspace.hash(&of.key)).map(|entry| entry.value()) {
+        Some(ValueRef::Stream(stream)) => {
+            stream.groups.values().map(|group| group.consumers.len()).sum()
+        }
+        _ => 0,
+    }
 }
 
 /// The keys that a command reads and that aren't there, if anybody wants to know.

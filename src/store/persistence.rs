@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::commands::{Command, Flags};
 use super::feed::write_command;
 use super::instance::{Attention, Instance};
+use super::reloading::Reload;
 use super::replay::Replay;
 use super::{CommandError, Store};
 
@@ -98,6 +99,8 @@ pub struct Persistence {
     pub save_wanted: bool,
     /// Who waits for a snapshot to be written (SAVE).
     pub(super) savers: Vec<u64>,
+    /// The data are to be loaded again (DEBUG RELOAD, DEBUG LOADAOF).
+    pub reload: Option<Reload>,
     /// The append log is to be written anew.
     pub rewrite_wanted: bool,
     /// A snapshot is being written since then.
@@ -313,10 +316,13 @@ impl Store {
     ///
     /// # Errors
     /// It can't be loaded; why.
-    pub fn load_library(&mut self, code: &[u8]) -> Result<(), String> {
+    pub fn load_library(&mut self, code: &[u8], replaces: bool) -> Result<(), String> {
         let mut command = Vec::new();
-        let words: [&[u8]; 4] = [b"FUNCTION", b"LOAD", b"REPLACE", code];
-        write_command(&mut command, words.into_iter());
+        let words: &[&[u8]] = match replaces {
+            true => &[b"FUNCTION", b"LOAD", b"REPLACE", code],
+            false => &[b"FUNCTION", b"LOAD", code],
+        };
+        write_command(&mut command, words.iter().copied());
         let applied = Replay::default().apply(self, &command, 1);
         applied.map(drop).map_err(|fault| fault.reason)
     }

@@ -148,7 +148,7 @@ impl Instance {
         let is_replica = replication.upstream.is_some();
         self.end_replicas();
         self.attention.set(Attention::REPLICA, is_replica);
-        keyspace.keep_expired(is_replica);
+        keyspace.keep_expired(is_replica || self.attention.any(Attention::PAUSED));
         true
     }
 

@@ -45,41 +45,60 @@ pub struct Session {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct State(u32);
 
-impl State {
+/// Each condition has a bit of its own, by its place.
+macro_rules! conditions {
+    ($($(#[$about:meta])* $name:ident,)*) => {
+        #[allow(non_camel_case_types, clippy::upper_case_acronyms, reason = "they only number the constants")]
+        enum Bit { $($name,)* }
+
+        impl State {
+            $($(#[$about])* pub const $name: State = State(1 << Bit::$name as u32);)*
+        }
+    };
+}
+
+conditions! {
     /// Close the connection when the replies so far are sent (QUIT, CLIENT KILL of oneself).
-    pub const CLOSING: State = State(1);
+    CLOSING,
     /// The store has a password and this client hasn't given it.
-    pub const UNAUTHENTICATED: State = State(1 << 1);
+    UNAUTHENTICATED,
     /// CLIENT REPLY OFF.
-    pub const REPLY_OFF: State = State(1 << 2);
+    REPLY_OFF,
     /// CLIENT REPLY SKIP is running: the next command stays unanswered.
-    pub const SKIP_NEXT: State = State(1 << 3);
-    /// CLIENT REPLY SKIP was the last command: this one stays unanswered.
-    pub const SKIPPING: State = State(1 << 6);
-    /// Between MULTI and EXEC.
-    pub const TRANSACTION: State = State(1 << 7);
+    SKIP_NEXT,
     /// CLIENT NO-EVICT ON.
-    pub const NO_EVICT: State = State(1 << 4);
+    NO_EVICT,
     /// CLIENT NO-TOUCH ON.
-    pub const NO_TOUCH: State = State(1 << 5);
+    NO_TOUCH,
+    /// CLIENT REPLY SKIP was the last command: this one stays unanswered.
+    SKIPPING,
+    /// Between MULTI and EXEC.
+    TRANSACTION,
     /// Its command waits: nothing more of it is executed.
-    pub const WAITING: State = State(1 << 8);
+    WAITING,
     /// Its command may not wait: it is one of a transaction or script.
-    pub const NO_WAIT: State = State(1 << 9);
+    NO_WAIT,
     /// Its command has waited and is run again.
-    pub const RETRYING: State = State(1 << 10);
+    RETRYING,
     /// It listens to channels.
-    pub const SUBSCRIBED: State = State(1 << 11);
+    SUBSCRIBED,
     /// CLIENT TRACKING is on.
-    pub const TRACKING: State = State(1 << 12);
+    TRACKING,
     /// MONITOR.
-    pub const MONITOR: State = State(1 << 13);
+    MONITOR,
     /// The user may not do everything.
-    pub const RESTRICTED: State = State(1 << 14);
-
+    RESTRICTED,
     /// PSYNC: what comes of it are acknowledgements.
-    pub const REPLICA: State = State(1 << 15);
+    REPLICA,
+    /// Hooks don't hear of what it writes: it is a hook, or the app's own store.
+    QUIET,
+    /// In process: a command that reads what is missing may ask the app for it, which answers later.
+    ASKS,
+    /// Its last command would have had to ask; it wasn't run.
+    MISSED,
+}
 
+impl State {
     /// Both sets.
     pub const fn and(self, other: State) -> State {
         State(self.0 | other.0)
@@ -90,13 +109,6 @@ impl State {
     pub fn any(self, others: State) -> bool {
         self.0 & others.0 != 0
     }
-
-    /// Hooks don't hear of what it writes: it is a hook, or the app's own store.
-    pub const QUIET: State = State(1 << 15);
-    /// In process: a command that reads what is missing may ask the app for it, which answers later.
-    pub const ASKS: State = State(1 << 16);
-    /// Its last command would have had to ask; it wasn't run.
-    pub const MISSED: State = State(1 << 17);
 
     /// Whether nothing is special.
     #[inline]

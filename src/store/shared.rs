@@ -383,8 +383,9 @@ impl Held<'_> {
     fn maintain(&mut self, process: Option<Process>) -> bool {
         let now_ms = self.now_ms;
         let mut steps = 0;
-        let expires =
-            self.instance.expires_actively && !self.instance.attention.any(Attention::REPLICA);
+        self.end_due_pause();
+        const KEEPS: Attention = Attention::REPLICA.and(Attention::PAUSED);
+        let expires = self.instance.expires_actively && !self.instance.attention.any(KEEPS);
         while expires && steps < EXPIRE_STEPS && self.keyspace.expire_step(now_ms, EXPIRE_BUDGET) {
             steps += 1;
         }

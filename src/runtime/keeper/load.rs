@@ -18,6 +18,7 @@ use crate::ring::Now;
 use crate::store::entry::EntryBox;
 use crate::store::persistence::Load;
 use crate::store::rdb::Builder;
+use crate::store::reloading::{Reload, Source};
 use crate::store::replay::Replay;
 use crate::store::shared::Held;
 
@@ -32,6 +33,20 @@ pub struct Loading {
     total: u64,
     keys: u64,
     expired: u64,
+    /// A client wants it, of a store that is there.
+    reload: Option<Reload>,
+}
+
+impl Loading {
+    /// As a client wants it.
+    pub fn again(reload: Reload) -> Loading {
+        Loading { reload: Some(reload), ..Loading::default() }
+    }
+
+    /// Whether what is there may be replaced.
+    fn replaces(&self) -> bool {
+        self.reload.is_none_or(|reload| reload.merges)
+    }
 }
 
 /// A file being read.
@@ -62,11 +77,26 @@ impl Keeper {
             Ok(false) => self.loaded(&loading, now),
             Err(reason) => {
                 (self.report)(LogLevel::Error, format!("the data can't be loaded: {reason}"));
+                if let Some(reload) = loading.reload {
+                    return self.reload_failed(reload, now);
+                }
                 self.store.lock(now.unix_ms).set_load(Load::Failed(reason));
                 self.stage = Stage::Failed;
                 Rest::No
             }
         }
+    }
+
+    /// As Redis answers; what is there goes on.
+    fn reload_failed(&mut self, reload: Reload, now: Now) -> Rest {
+        let kind = match reload.source {
+            Source::Snapshot => "RDB dump",
+            Source::Log => "AOF file",
+        };
+        let reason = format!("Error trying to load the {kind}, check server logs.");
+        self.stage = Stage::Keeping;
+        self.store.lock(now.unix_ms).reload_ends(reload.waiter, Err(reason));
+        Rest::No
     }
 
     /// Loads a piece; whether there is more.
@@ -103,8 +133,12 @@ impl Keeper {
         let (manifest, snapshot) = (manifest_path(&self.folder), self.folder.join(FILE));
         let mut bytes = |path: &PathBuf| self.disk.bytes(path).map_err(|error| at(path, &error));
         let (has_log, has_snapshot) = (bytes(&manifest)?, bytes(&snapshot)?);
-        let wants_log = self.store.lock(now.unix_ms).instance.config.append_only;
-        if has_log.is_some() && (wants_log || has_snapshot.is_none()) {
+        let wants_log = match loading.reload.map(|reload| reload.source) {
+            None => self.store.lock(now.unix_ms).instance.config.append_only,
+            Some(source) => source == Source::Log,
+        };
+        if has_log.is_some() && (wants_log || (has_snapshot.is_none() && loading.reload.is_none()))
+        {
             let text = self.disk.read(&manifest, 0, LOAD_READ_BYTES);
             let text = text.map_err(|error| at(&manifest, &error))?;
             let parsed = Manifest::parse(&String::from_utf8_lossy(&text));
@@ -113,7 +147,7 @@ impl Keeper {
             loading.files = lines.map(|it| self.folder.join(FOLDER).join(&it.name)).collect();
             loading.manifest = Some(parsed);
         } else if has_snapshot.is_some() {
-            if has_log.is_some() {
+            if has_log.is_some() && loading.reload.is_none() {
                 let text = format!("{} is there, too, and isn't loaded", manifest.display());
                 (self.report)(LogLevel::Warn, text);
             }
@@ -275,7 +309,11 @@ impl Keeper {
         self.stage = Stage::Keeping;
         let look = self.look(now);
         self.follow(&look, now);
-        self.store.lock(now.unix_ms).set_load(Load::Done);
+        let mut held = self.store.lock(now.unix_ms);
+        match loading.reload {
+            None => held.set_load(Load::Done),
+            Some(reload) => held.reload_ends(reload.waiter, Ok(())),
+        }
         Rest::No
     }
 }
@@ -301,7 +339,7 @@ fn load_items(
             None => return Ok(Loaded::Starved),
             Some(Item::End) => return Ok(Loaded::End),
             Some(Item::Auxiliary(..)) => {}
-            Some(Item::Function(code)) => held.load_library(&code)?,
+            Some(Item::Function(code)) => held.load_library(&code, loading.replaces())?,
             Some(Item::Database(number)) => {
                 let count = held.keyspace.databases().len() as u64;
                 if number >= count {
@@ -317,6 +355,12 @@ fn load_items(
                 }
                 loading.keys += 1;
                 let hash = held.keyspace.hash(&key.key);
+                if !loading.replaces()
+                    && held.keyspace.database(*database).contains(&key.key, hash, now_ms)
+                {
+                    let name = key.key.escape_ascii();
+                    return Err(format!("key '{name}' of database {database} is there already"));
+                }
                 let place = held.keyspace.database(*database);
                 place.put(EntryBox::new(&key.key, key.value, key.expires_ms), hash);
                 if let Some(seconds) = key.idle_seconds {

@@ -13,6 +13,7 @@
 
 mod load;
 mod log;
+mod reload;
 mod save;
 #[cfg(test)]
 mod tests;
@@ -159,6 +160,9 @@ impl Keeper {
             self.save_on(now);
             return Rest::No;
         }
+        if self.begin_reload(now) {
+            return Rest::No;
+        }
         waits
     }
 
@@ -191,15 +195,8 @@ impl Keeper {
                 if is_base {
                     self.end_save(None, now);
                 }
-                if let Some(mut log) = self.log.take() {
-                    log.take();
-                    let written = log.write(&mut *self.disk);
-                    let synced =
-                        written.and_then(|()| log.sync(&mut *self.disk, now.monotonic_ms()));
-                    if let Err(error) = synced {
-                        (self.report)(LogLevel::Error, format!("the append log's end: {error}"));
-                    }
-                    log.end(&self.store, &mut *self.disk, now.unix_ms);
+                if let Err(error) = self.end_log(now) {
+                    (self.report)(LogLevel::Error, format!("the append log's end: {error}"));
                 }
                 self.store.set_safe_offset(u64::MAX);
             }

@@ -320,3 +320,47 @@ fn switching_the_log_on_and_off_keeps_the_data() {
     world.keeper.finish(world.now);
     assert_eq!(World::start(&disk, Persist::Snapshot, 3).counter(), 3);
 }
+
+#[test]
+fn what_a_client_wants_loaded_again_comes_from_the_files() {
+    use crate::store::clients::Client;
+    let disk = SimDisk::new(7);
+    let mut world = World::start(&disk, Persist::Snapshot, 1);
+    let address = "127.0.0.1:1".to_owned();
+    let client = |connection| Client { connection, address: address.clone(), ..Client::default() };
+    let mut ask = |world: &mut World, line: &str| {
+        let other = world.store.lock(0).connect(client(1));
+        let own = std::mem::replace(&mut world.session, other);
+        let reply = world.run(line);
+        world.session = own;
+        assert_eq!(reply, "", "it waits");
+        assert!(world.run("get n").starts_with("-LOADING"), "{line}");
+        world.settle();
+    };
+    world.run("incr n");
+    world.run("hset h f v");
+    ask(&mut world, "debug reload");
+    assert_eq!(world.run("mget n x"), "*2 $1 1 $-1");
+    world.run("incr n");
+    world.run("set x 1");
+    ask(&mut world, "debug reload nosave noflush merge");
+    assert_eq!(
+        world.run("mget n x"),
+        "*2 $1 1 $1 1",
+        "the file's n, and what it doesn't have stays"
+    );
+    ask(&mut world, "debug reload nosave noflush");
+    assert!(world.log.lock().iter().any(|line| line.contains("is there already")));
+    assert_eq!(world.run("dbsize"), ":3");
+    ask(&mut world, "debug loadaof");
+    assert_eq!(world.run("dbsize"), ":3", "there is no log, so nothing goes");
+    assert_eq!(world.run("config set appendonly yes"), "+OK");
+    world.settle();
+    world.run("incr n");
+    ask(&mut world, "debug loadaof");
+    assert_eq!(world.counter(), 2);
+    world.run("incr n");
+    world.settle();
+    disk.crash();
+    assert_eq!(World::start(&disk, Persist::Aof, 2).counter(), 3, "the log goes on");
+}

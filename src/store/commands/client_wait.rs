@@ -31,13 +31,14 @@ pub(super) fn pause(call: &mut Call<'_>) -> CommandResult {
         None => Pause { until_ms, all },
     };
     call.instance.attention.set(Attention::PAUSED, true);
+    call.keyspace.keep_expired(true);
     call.reply.ok();
     Ok(())
 }
 
 pub(super) fn unpause(call: &mut Call<'_>) -> CommandResult {
     call.instance.pause = Pause::default();
-    call.instance.attention.set(Attention::PAUSED, false);
+    call.instance.end_pause(call.keyspace);
     blocked::end_pause(call);
     call.reply.ok();
     Ok(())

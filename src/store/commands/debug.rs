@@ -58,9 +58,7 @@ fn debug(call: &mut Call<'_>) -> CommandResult {
         (b"error", 3) => Err(CommandError::Owned(call.args.at(2).to_vec())),
         (b"log", 3) => ok(call),
         (b"reload", _) => debug_reload::reload(call),
-        (b"loadaof", _) => Err(CommandError::Text(
-            "ERR DEBUG LOADAOF isn't supported: a cache loads its append log when it starts",
-        )),
+        (b"loadaof", 2) => debug_reload::loadaof(call),
         (b"help", 2) => usage(call),
         _ => {
             let shown = String::from_utf8_lossy(call.args.at(1)).into_owned();
@@ -94,9 +92,10 @@ fn usage(call: &mut Call<'_>) -> CommandResult {
         ("HTSTATS <dbid>", "Return statistics about the table of the specified database."),
         ("OBJECT <key>", "Show low level info about <key> and its value."),
         ("PROTOCOL <type>", "Reply with a test value of the specified type."),
+        ("LOADAOF", "Write the append log to the end and load the data from it."),
         (
-            "RELOAD [MERGE] [NOFLUSH]",
-            "Turn all keys into the bytes of a snapshot and make them anew from those.",
+            "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
+            "Save a snapshot and load the data from it; without a disk, through the bytes of one in memory.",
         ),
         (
             "SET-ACTIVE-EXPIRE <0|1>",

@@ -1,11 +1,16 @@
-//! DEBUG RELOAD: every key becomes the bytes that a snapshot has of it, and is made anew from them.
+//! DEBUG RELOAD and DEBUG LOADAOF.
 //!
-//! What Redis's own tests want of it is that nothing is lost on the way through RDB: it finds what a value's bytes don't
-//! say. It writes no file. Functions are texts in a snapshot and stay as they are.
+//! What Redis's own tests want of them is that nothing is lost on the way through the files. A cache that is kept on disk
+//! does it by those (`store/reloading.rs`); without a disk, every key becomes the bytes that a snapshot has of it and is made
+//! anew from them, and functions, texts in a snapshot, stay as they are.
 
 use super::collection::is;
 use super::{Call, CommandResult};
+use crate::store::blocked::Waiting;
+use crate::store::persistence::Load;
 use crate::store::rdb::{self, Builder};
+use crate::store::reloading::{Reload, Source};
+use crate::store::session::State;
 use crate::store::{CommandError, Expiry, Keyspace};
 
 const LOADING: CommandError =
@@ -16,32 +21,68 @@ type Saved = (u8, Vec<u8>, Vec<u8>, Option<u64>);
 
 /// `DEBUG RELOAD [MERGE] [NOFLUSH] [NOSAVE]`
 pub(super) fn reload(call: &mut Call<'_>) -> CommandResult {
-    let (mut merge, mut keep) = (false, false);
+    let mut reload =
+        Reload { source: Source::Snapshot, saves: true, flushes: true, merges: false, waiter: 0 };
     for option in call.args.from(2).iter() {
         match option {
-            word if is(word, "merge") => merge = true,
-            word if is(word, "noflush") => keep = true,
-            word if is(word, "nosave") => {
-                let text = "ERR DEBUG RELOAD NOSAVE needs a saved file, and this cache has none";
-                return Err(CommandError::Text(text));
-            }
+            word if is(word, "merge") => reload.merges = true,
+            word if is(word, "noflush") => reload.flushes = false,
+            word if is(word, "nosave") => reload.saves = false,
             _ => {
                 let text = "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.";
                 return Err(CommandError::Text(text));
             }
         }
     }
+    if goes_by_files(call) {
+        return by_files(call, reload);
+    }
+    if !reload.saves {
+        let text = "ERR DEBUG RELOAD NOSAVE needs a saved file: there is none without --persist, and none is read in a \
+                    transaction";
+        return Err(CommandError::Text(text));
+    }
     let saved = save(call.keyspace);
     let has_functions = call.instance.scripting.functions.libraries().len() > 0;
-    if keep && !merge && (!saved.is_empty() || has_functions) {
+    if !reload.flushes && !reload.merges && (!saved.is_empty() || has_functions) {
         // What is loaded is there already.
         return Err(LOADING);
     }
-    if !keep {
+    if reload.flushes {
         call.keyspace.flush();
     }
     load(call.keyspace, saved, call.now_ms)?;
     call.reply.ok();
+    Ok(())
+}
+
+/// `DEBUG LOADAOF`
+pub(super) fn loadaof(call: &mut Call<'_>) -> CommandResult {
+    if !goes_by_files(call) {
+        let text = "ERR DEBUG LOADAOF needs an append log: there is none without --persist, and none is read in a \
+                    transaction";
+        return Err(CommandError::Text(text));
+    }
+    let (source, saves, flushes, merges, waiter) = (Source::Log, false, true, true, 0);
+    by_files(call, Reload { source, saves, flushes, merges, waiter })
+}
+
+/// Whether somebody has files to load from, and the command may wait until that is done.
+fn goes_by_files(call: &Call<'_>) -> bool {
+    let may_wait = call.session.row.is_some() && !call.session.state.has(State::NO_WAIT);
+    call.instance.persistence.is_kept() && may_wait
+}
+
+fn by_files(call: &mut Call<'_>, reload: Reload) -> CommandResult {
+    if call.instance.persistence.load != Load::Done {
+        return Err(CommandError::Text("LOADING Redis is loading the dataset in memory"));
+    }
+    let (keys, kind, timeout_ms, again, or_gone) = (call.args.first(0), None, None, None, false);
+    let at_once = |reply: &mut crate::store::Reply<'_>| reply.ok();
+    let too_late = at_once;
+    call.wait(Waiting { keys, kind, or_gone, timeout_ms, at_once, too_late, again })?;
+    let Some(ticket) = call.session.wait else { return Ok(()) };
+    call.instance.want_reload(Reload { waiter: ticket.number, ..reload });
     Ok(())
 }
 

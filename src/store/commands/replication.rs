@@ -18,6 +18,7 @@ pub const COMMANDS: &[Command] = &[
     row("replicaof", 3, ADMIN, "Makes the server a replica of another", "5.0.0", replicaof),
     row("role", 1, ANY_TIME, "Returns the replication role", "2.8.12", role),
     row("slaveof", 3, ADMIN, "As REPLICAOF", "1.0.0", replicaof),
+    row("sync", 1, ADMIN.and(Flags::NO_MULTI), "As PSYNC, of replicas before 2.8", "1.0.0", sync),
 ];
 
 const fn row(
@@ -131,13 +132,7 @@ fn replconf(call: &mut Call<'_>) -> CommandResult {
 
 /// `PSYNC id offset`: what was missed if it is still here, or everything.
 fn psync(call: &mut Call<'_>) -> CommandResult {
-    if call.instance.replication.upstream().is_some() {
-        const TEXT: &str = "NOMASTERLINK this is a replica itself: follow its primary";
-        return Err(CommandError::Text(TEXT));
-    }
-    if call.instance.replicas.of(call.session).is_none() {
-        return Err(CommandError::Text("ERR only a connection can be a replica"));
-    }
+    check_leads(call)?;
     let wanted = std::str::from_utf8(call.args.at(2)).ok().and_then(|text| text.parse().ok());
     let wanted: i64 = wanted.ok_or(CommandError::NotInteger)?;
     let from = match missed(call, wanted) {
@@ -152,16 +147,42 @@ fn psync(call: &mut Call<'_>) -> CommandResult {
             let replicas = &mut call.instance.replicas;
             replicas.full += 1;
             replicas.refused += u64::from(wanted >= 0);
-            everything(call)?
+            everything(call, true)?
         }
     };
+    follows(call, from);
+    Ok(())
+}
+
+/// `SYNC`: everything, without the id and offset that a later PSYNC would name.
+fn sync(call: &mut Call<'_>) -> CommandResult {
+    check_leads(call)?;
+    call.instance.replicas.full += 1;
+    let from = everything(call, false)?;
+    follows(call, from);
+    Ok(())
+}
+
+/// Whether this client can have replicas' data from here.
+fn check_leads(call: &mut Call<'_>) -> CommandResult {
+    if call.instance.replication.upstream().is_some() {
+        const TEXT: &str = "NOMASTERLINK this is a replica itself: follow its primary";
+        return Err(CommandError::Text(TEXT));
+    }
+    if call.instance.replicas.of(call.session).is_none() {
+        return Err(CommandError::Text("ERR only a connection can be a replica"));
+    }
+    Ok(())
+}
+
+/// The client is a replica from that offset on.
+fn follows(call: &mut Call<'_>, from: u64) {
     call.session.state.set(State::REPLICA, true);
     call.instance.clients.update(call.session);
     let now_ms = call.now_ms;
     if let Some(replica) = call.instance.replicas.of(call.session) {
         (replica.from, replica.acknowledged_ms) = (Some(from), now_ms);
     }
-    Ok(())
 }
 
 /// What a replica has missed that wants the byte of that number next, and the offset behind it.
@@ -178,8 +199,8 @@ fn missed(call: &Call<'_>, wanted: i64) -> Option<(u64, Vec<u8>)> {
     Some((end, bytes?))
 }
 
-/// Sends a snapshot; the changes that follow it begin at the offset returned.
-fn everything(call: &mut Call<'_>) -> Result<u64, CommandError> {
+/// Sends a snapshot, with or without saying where it ends; the changes that follow it begin at the offset returned.
+fn everything(call: &mut Call<'_>, is_named: bool) -> Result<u64, CommandError> {
     let make = call.instance.replicas.make_snapshot;
     let make = make.ok_or(CommandError::Text("ERR this cache can't have replicas"))?;
     call.instance.feed.replicate();
@@ -190,7 +211,10 @@ fn everything(call: &mut Call<'_>) -> Result<u64, CommandError> {
     let libraries: Vec<&[u8]> = libraries.map(|(_, code)| code).collect();
     let snapshot = make(call.keyspace, &libraries);
     let id = &call.instance.replication.id;
-    call.reply.raw(format!("+FULLRESYNC {id} {offset}\r\n${}\r\n", snapshot.len()).as_bytes());
+    if is_named {
+        call.reply.raw(format!("+FULLRESYNC {id} {offset}\r\n").as_bytes());
+    }
+    call.reply.raw(format!("${}\r\n", snapshot.len()).as_bytes());
     call.reply.raw(&snapshot);
     Ok(offset)
 }

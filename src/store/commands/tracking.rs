@@ -90,11 +90,12 @@ pub(super) fn tracking(call: &mut Call<'_>) -> CommandResult {
         check_switch(before.mode, options.mode)?;
         prefixes = before.prefixes.clone();
     }
-    for prefix in options.prefixes {
-        check_prefix(&prefixes, &prefix)?;
-        prefixes.insert(prefix);
+    let Options { mode, no_loop, redirect, prefixes: fresh } = options;
+    for (at, prefix) in fresh.iter().enumerate() {
+        check_prefix(prefix, ("an existing", prefixes.iter()))?;
+        check_prefix(prefix, ("another provided", fresh[at + 1..].iter()))?;
     }
-    let Options { mode, no_loop, redirect, .. } = options;
+    prefixes.extend(fresh);
     let tracker = Tracker { row, mode, no_loop, redirect, prefixes, caching: false, broken: false };
     call.instance.tracking.start(id, tracker);
     call.session.state.set(State::TRACKING, true);
@@ -122,21 +123,17 @@ fn check_switch(before: Mode, after: Mode) -> CommandResult {
 }
 
 /// A key shall not be told twice.
-fn check_prefix(prefixes: &BTreeSet<Vec<u8>>, prefix: &[u8]) -> CommandResult {
-    let overlaps = |other: &&Vec<u8>| {
-        other.as_slice() != prefix && (other.starts_with(prefix) || prefix.starts_with(other))
-    };
-    let Some(other) = prefixes.iter().find(overlaps) else { return Ok(()) };
-    Err(CommandError::Owned(
-        [
-            b"ERR Prefix '",
-            prefix,
-            b"' overlaps with an existing prefix '",
-            other,
-            b"'. Prefixes for a single client must not overlap.",
-        ]
-        .concat(),
-    ))
+fn check_prefix<'a>(
+    prefix: &[u8],
+    (which, mut others): (&str, impl Iterator<Item = &'a Vec<u8>>),
+) -> CommandResult {
+    let overlaps = |other: &&Vec<u8>| other.starts_with(prefix) || prefix.starts_with(other);
+    let Some(other) = others.find(overlaps) else { return Ok(()) };
+    let (prefix, other) = (String::from_utf8_lossy(prefix), String::from_utf8_lossy(other));
+    let text = format!(
+        "ERR Prefix '{prefix}' overlaps with {which} prefix '{other}'. Prefixes for a single client must not overlap."
+    );
+    Err(CommandError::Owned(text.into_bytes()))
 }
 
 /// The client doesn't track any more.

@@ -61,6 +61,8 @@ fn changes_are_told_as_they_came_and_what_changes_nothing_is_not() {
         ("select 0", ""),
         ("hset h f v", "SELECT 0 / hset h f v"),
         ("flushall", "flushall"),
+        ("flushall", "flushall"),
+        ("flushdb wrong", ""),
     ]);
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::call::{Call, CommandError};
 use super::super::commands::{Command, CommandId, Flags, Keys, table};
-use super::super::execute::{NO_MEMORY, NO_REPLICAS, invoke};
+use super::super::execute::{NO_MEMORY, NO_REPLICAS, invoke, may_write};
 use super::super::instance::Instance;
 use super::super::session::State;
 use super::super::{Args, Keyspace, Reply};
@@ -37,7 +37,15 @@ impl World<'_> {
         args: Args<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), CommandError> {
-        let row = self.admit(id, args)?;
+        let row = match self.admit(id, args) {
+            Ok(row) => row,
+            Err(error) => {
+                if id != CommandId::UNKNOWN {
+                    self.instance.statistics.commands[id.index()].rejected += 1;
+                }
+                return Err(error);
+            }
+        };
         if self.run.session.state.has(State::RESTRICTED) {
             self.check_rights(id, row, args)?;
         }
@@ -70,11 +78,11 @@ impl World<'_> {
         if self.run.lacks_memory && !self.run.wrote && row.flags.has(Flags::DENYOOM) {
             return Err(CommandError::Text(NO_MEMORY));
         }
+        if self.run.read_only && may_write(row) {
+            let text = "ERR Write commands are not allowed from read-only scripts.";
+            return Err(CommandError::Text(text));
+        }
         if row.flags.has(Flags::WRITE) {
-            if self.run.read_only {
-                let text = "ERR Write commands are not allowed from read-only scripts.";
-                return Err(CommandError::Text(text));
-            }
             self.instance.check_replica(row)?;
             if self.instance.lacks_replicas(self.run.started_ms) {
                 return Err(NO_REPLICAS);
