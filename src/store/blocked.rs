@@ -319,6 +319,7 @@ impl Store {
     /// Serves those that wait for keys that have changed; after each command that changed something.
     #[cold]
     pub(super) fn serve(&mut self) {
+        self.now_ms += std::mem::take(&mut self.instance.slept_ms);
         while let Some((database, key)) = self.keyspace.take_ready() {
             let mut last = 0;
             while let Some(number) = self.instance.blocked.after(database, &key, last) {
@@ -351,6 +352,7 @@ impl Store {
         let (command, hash) = (wait.command, wait.hash);
         session.state.set(State::RETRYING, true);
         let began_ns = instance.scripting.now_ns();
+        let pushed_from = instance.clients.deliveries();
         let mut out = Vec::new();
         let result = {
             let (session, args) = (&mut session, args.args());
@@ -382,6 +384,7 @@ impl Store {
         }
         meter::exclude(meter::allocation_bytes(out.capacity()));
         finish(keyspace, instance, number, |_, reply| *reply = out);
+        instance.clients.answer_before(pushed_from);
     }
 
     /// What a command waited for has been decided elsewhere: it runs, and its client gets the reply.

@@ -224,6 +224,18 @@ impl Clients {
         });
     }
 
+    /// How much is to be delivered so far.
+    pub(super) fn deliveries(&self) -> usize {
+        self.deliveries.len()
+    }
+
+    /// Puts the last delivery, a reply, before what was pushed while its command ran.
+    pub(super) fn answer_before(&mut self, pushed_from: usize) {
+        if let Some(since) = self.deliveries.get_mut(pushed_from..) {
+            since.rotate_right(usize::from(!since.is_empty()));
+        }
+    }
+
     /// Whether something is to be delivered that nobody has looked at.
     #[inline]
     pub fn has_deliveries(&self) -> bool {

@@ -483,11 +483,19 @@ impl Database {
         self.table.scan(cursor, count, show)
     }
 
-    /// A live key.
-    pub fn random_key(&mut self, random: &mut Random, now_ms: u64) -> Option<&[u8]> {
+    /// A live key; those that were met before it and have expired are added to `expired`.
+    pub fn random_key(
+        &mut self,
+        random: &mut Random,
+        now_ms: u64,
+        expired: &mut Vec<Vec<u8>>,
+    ) -> Option<&[u8]> {
         const TRIES: usize = 100;
         for _ in 0..TRIES {
             let entry = self.table.random(random)?;
+            if entry.is_expired(now_ms) {
+                expired.push(entry.key().to_vec());
+            }
             if !entry.is_expired(now_ms) {
                 let (key, hasher) = (entry.key(), self.table.hasher());
                 let place = self.table.locate(key, hasher.hash(key))?;

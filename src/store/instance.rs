@@ -88,6 +88,8 @@ pub struct Instance {
     pub(super) hooks: Hooks,
     /// What is to be done when the store is released.
     pub(super) nudges: Vec<Nudge>,
+    /// How long DEBUG SLEEP has held the store, by which its clock is late.
+    pub(super) slept_ms: u64,
 }
 
 /// CLIENT PAUSE: which commands wait, and until when.
@@ -232,6 +234,7 @@ impl Instance {
             scripting: Scripting::new(settings),
             hooks: Hooks::default(),
             nudges: Vec::new(),
+            slept_ms: 0,
         }
     }
 
@@ -241,6 +244,7 @@ impl Instance {
         self.attention.set(Attention::LIMITED, self.config.maxmemory > 0);
         self.attention.set(Attention::TIMED, self.times_all());
         self.look_for_observers(keyspace);
+        self.trim_readers();
     }
 
     /// A session depends on a key from now on.

@@ -150,6 +150,7 @@ impl Store {
             self.keyspace.for_each_clock(|clock| clock.set_time(now_ms));
         }
         self.now_ms = self.now_ms.max(now_ms);
+        self.instance.slept_ms = 0;
         self.now_ms
     }
 }

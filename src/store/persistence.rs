@@ -230,6 +230,13 @@ impl Store {
         persistence.save_wanted || self.instance.config.save_rules.iter().any(is_due)
     }
 
+    /// Whether there has to be a log: always, or while it is rewritten for somebody.
+    pub fn wants_log(&self) -> bool {
+        let persistence = &self.instance.persistence;
+        let is_rewritten = persistence.rewrite_wanted || persistence.rewriting_since_ms.is_some();
+        self.instance.config.append_only || is_rewritten
+    }
+
     /// Whether the log is to be written anew, because somebody wants it or because it has grown.
     pub fn is_rewrite_due(&self) -> bool {
         let (persistence, config) = (&self.instance.persistence, &self.instance.config);

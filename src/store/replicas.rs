@@ -86,6 +86,11 @@ impl Replicas {
         Some(self.known.entry(session.id).or_insert(fresh))
     }
 
+    /// They have just been sent something: a ping isn't due for a while.
+    pub fn heard(&mut self, now_ms: u64) {
+        self.pinged_ms = self.pinged_ms.max(now_ms);
+    }
+
     /// A client has gone.
     pub fn forget(&mut self, session: &Session) {
         self.known.remove(&session.id);

@@ -154,15 +154,20 @@ pub(super) fn after_command(call: &mut Call<'_>, row: &Command) {
         let readers = &mut call.instance.tracking.readers;
         readers.entry(call.args.at(index).to_vec()).or_default().insert(id);
     }
-    let keys_max = call.instance.config.tracking_keys_max;
-    while keys_max > 0 && call.instance.tracking.readers.len() > keys_max {
-        let Some((key, _)) = call.instance.tracking.readers.first_key_value() else { break };
-        let key = key.clone();
-        call.instance.invalidate_readers(&key, 0);
-    }
+    call.instance.trim_readers();
 }
 
 impl Instance {
+    /// Beyond `tracking-table-max-keys` readers are told of keys although they haven't changed.
+    pub(super) fn trim_readers(&mut self) {
+        let keys_max = self.config.tracking_keys_max;
+        while keys_max > 0 && self.tracking.readers.len() > keys_max {
+            let Some((key, _)) = self.tracking.readers.first_key_value() else { break };
+            let key = key.clone();
+            self.invalidate_readers(&key, 0);
+        }
+    }
+
     /// A key has changed because of a client's command (0: nobody's).
     pub(super) fn invalidate(&mut self, key: &[u8], by: u64) {
         if self.tracking.is_empty() {

@@ -176,14 +176,14 @@ impl Keeper {
             persistence.log_buffer_bytes = waiting;
         }
         Look {
-            wants_log: held.instance.config.append_only,
+            wants_log: held.wants_log(),
             sync: held.instance.config.sync,
             save_due: held.is_save_due(),
             rewrite_due: held.is_rewrite_due(),
         }
     }
 
-    /// Begins or ends the log as CONFIG SET appendonly says.
+    /// Begins or ends the log as CONFIG SET appendonly says; BGREWRITEAOF has one for as long as it takes.
     fn follow(&mut self, look: &Look, now: Now) {
         match (look.wants_log, self.log.is_some()) {
             (true, false) => {

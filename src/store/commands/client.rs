@@ -331,7 +331,13 @@ fn describe(client: &Client, redirection: i64, sent: &Sent, now_ms: u64) -> Stri
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let seconds = |since: u64| now_ms.saturating_sub(since) / 1000;
     let mut flags = String::new();
-    for (state, flag) in [(State::MONITOR, 'O'), (State::SUBSCRIBED, 'P'), (State::TRACKING, 't')] {
+    const SHOWN: [(State, char); 4] = [
+        (State::REPLICA, 'S'),
+        (State::MONITOR, 'O'),
+        (State::SUBSCRIBED, 'P'),
+        (State::TRACKING, 't'),
+    ];
+    for (state, flag) in SHOWN {
         if session.state.has(state) {
             flags.push(flag);
         }

@@ -121,6 +121,7 @@ fn sleep(call: &mut Call<'_>) -> CommandResult {
     let time = std::time::Duration::from_secs_f64(seconds.clamp(0.0, SLEEP_S_MAX));
     #[allow(clippy::disallowed_methods, reason = "DEBUG SLEEP stops the server on purpose")]
     std::thread::sleep(time);
+    call.instance.slept_ms += time.as_millis() as u64;
     ok(call)
 }
 

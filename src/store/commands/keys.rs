@@ -263,28 +263,43 @@ fn scan(call: &mut Call<'_>) -> CommandResult {
     let cursor = Scan::cursor(args.at(1))?;
     let options = ScanOptions::parse(args.from(2))?;
     let database = keyspace.database(session.database);
+    let mut expired: Vec<Vec<u8>> = Vec::new();
     Scan::answer(reply, |reply| {
         let mut count = 0;
         let next = database.scan(cursor, options.count, |entry| {
+            if entry.is_expired(*now_ms) {
+                return expired.push(entry.key().to_vec());
+            }
             let kind_fits = options.kind.is_none_or(|kind| is(kind, entry.kind().name()));
             let fits = options.pattern.is_none_or(|pattern| glob::matches(pattern, entry.key()));
-            if kind_fits && fits && !entry.is_expired(*now_ms) {
+            if kind_fits && fits {
                 count += 1;
                 reply.bulk(entry.key());
             }
         });
         (next, count)
     });
+    expire_met(call, &expired);
     Ok(())
+}
+
+/// Keys that a look at many has met and that have expired go now.
+fn expire_met(call: &mut Call<'_>, keys: &[Vec<u8>]) {
+    for key in keys {
+        let hash = call.keyspace.hash(key);
+        call.keyspace.database(call.session.database).contains(key, hash, call.now_ms);
+    }
 }
 
 fn randomkey(call: &mut Call<'_>) -> CommandResult {
     let Call { keyspace, session, now_ms, reply, .. } = call;
     let mut random = keyspace.random();
-    match keyspace.database(session.database).random_key(&mut random, *now_ms) {
+    let mut expired = Vec::new();
+    match keyspace.database(session.database).random_key(&mut random, *now_ms, &mut expired) {
         Some(key) => reply.bulk(key),
         None => reply.null(),
     }
+    expire_met(call, &expired);
     Ok(())
 }
 

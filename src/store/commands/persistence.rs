@@ -93,13 +93,9 @@ fn bgsave(call: &mut Call<'_>) -> CommandResult {
     Ok(())
 }
 
+/// With the log off it becomes the data as they are then, and isn't continued, as in Redis.
 fn bgrewriteaof(call: &mut Call<'_>) -> CommandResult {
     check_kept(call)?;
-    if !call.instance.config.append_only {
-        return Err(CommandError::Text(
-            "ERR there is no append log to rewrite: CONFIG SET appendonly yes writes one",
-        ));
-    }
     let persistence = &mut call.instance.persistence;
     if persistence.rewriting_since_ms.is_some() {
         return Err(CommandError::Text(
@@ -159,11 +155,7 @@ mod tests {
         crowd.check(&[
             ("b LASTSAVE", ":7", ""),
             ("b BGSAVE", "+Background saving started", ""),
-            (
-                "b BGREWRITEAOF",
-                "-ERR there is no append log to rewrite: CONFIG SET appendonly yes writes one",
-                "",
-            ),
+            ("b BGREWRITEAOF", "+Background append only file rewriting scheduled", ""),
         ]);
         crowd.store.save_begins(false, 1);
         crowd.store.save_ends(false, Err("no space".to_owned()), 8_000);

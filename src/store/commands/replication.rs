@@ -180,6 +180,7 @@ fn follows(call: &mut Call<'_>, from: u64) {
     call.session.state.set(State::REPLICA, true);
     call.instance.clients.update(call.session);
     let now_ms = call.now_ms;
+    call.instance.replicas.heard(now_ms);
     if let Some(replica) = call.instance.replicas.of(call.session) {
         (replica.from, replica.acknowledged_ms) = (Some(from), now_ms);
     }

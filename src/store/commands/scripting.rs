@@ -298,13 +298,21 @@ pub(super) fn run(
     let mut engine = call.instance.scripting.take_engine().map_err(owned)?;
     let began_ns = is_measured.then(|| call.instance.scripting.now_ns());
     call.instance.scripting.read = false;
+    let mark = call.reply.mark();
     let Call { keyspace, instance, reply, .. } = call;
     let step = engine.start(&mut World { keyspace, instance, run: &mut run }, &start, reply);
     let scripting = &mut call.instance.scripting;
     scripting.give_back(engine);
     let nanoseconds = began_ns.map(|began_ns| scripting.now_ns() - began_ns);
     match step {
-        Step::Done => scripting.count(&counted, nanoseconds, false),
+        Step::Done => {
+            let answers_error = call.reply.written_since(mark).first() == Some(&b'-');
+            scripting.count(&counted, nanoseconds, answers_error);
+            if answers_error {
+                let id = super::table().resolve(call.args);
+                call.instance.statistics.commands[id.index()].failed += 1;
+            }
+        }
         Step::Failed(line) => {
             scripting.count(&counted, nanoseconds, true);
             if !run.failure.is_empty() && line.starts_with(&run.failure) {
