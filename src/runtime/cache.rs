@@ -14,6 +14,7 @@ use crate::proto::resp::RequestParser;
 use crate::ring::timers::TimerId;
 use crate::ring::{Address, Driver, Received};
 use crate::store::batch::{self, Batch, Progress, Stop};
+use crate::store::client_bounds::Buffers;
 use crate::store::clients::Client;
 use crate::store::mail::Mailbox;
 use crate::store::output_limits::OutputLimits;
@@ -58,6 +59,8 @@ pub struct CacheClient {
     slow: bool,
     /// Since when more waits for it than its class allows for long, in milliseconds since the epoch.
     over_soft_since_ms: Option<u64>,
+    /// What the store was last told of its buffers.
+    told: Buffers,
 }
 
 /// What one worker keeps for one cache.
@@ -183,6 +186,7 @@ pub fn join(local: &mut Local, slot: u32, index: usize, id: ConnectionId) -> Joi
         touched: false,
         slow: false,
         over_soft_since_ms: None,
+        told: Buffers::default(),
     })))
 }
 

@@ -343,6 +343,11 @@ impl Connections {
         self.get_mut(slot).expect("the slot of a live connection")
     }
 
+    /// All of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Connection> {
+        self.blocks.iter_mut().flatten().filter_map(|place| place.connection.as_mut())
+    }
+
     /// All taken slots.
     pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
         (0u32..)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::client_bounds::Buffers;
 use super::{CommandId, Session, meter};
 
 /// One connected client.
@@ -23,6 +24,10 @@ pub struct Client {
     pub command: Option<CommandId>,
     /// A copy of the session's last state.
     pub session: Option<Session>,
+    /// What its connection holds, as its worker told last.
+    pub buffers: Buffers,
+    /// Its worker has been told to end it.
+    pub is_ending: bool,
 }
 
 /// Something that a connection's worker has to do because of another client's command.
@@ -30,6 +35,11 @@ pub struct Client {
 pub enum Delivery {
     /// End this connection (CLIENT KILL).
     Close {
+        /// [`Client::connection`].
+        connection: u64,
+    },
+    /// End this connection at once, whatever waits for it: clients take too much memory.
+    Evict {
         /// [`Client::connection`].
         connection: u64,
     },
@@ -56,6 +66,7 @@ impl Delivery {
     pub fn connection(&self) -> u64 {
         match self {
             Delivery::Close { connection }
+            | Delivery::Evict { connection }
             | Delivery::Push { connection, .. }
             | Delivery::Resume { connection, .. } => *connection,
         }
@@ -117,8 +128,9 @@ impl Clients {
     /// Drops the row of a session that ends.
     pub fn remove(&mut self, session: &mut Session) {
         if let Some(row) = session.row.take()
-            && self.rows[row as usize].take().is_some()
+            && let Some(client) = self.rows[row as usize].take()
         {
+            self.buffer_bytes -= client.buffers.sum();
             self.connected -= 1;
             self.free.push(row);
         }
@@ -157,6 +169,31 @@ impl Clients {
             client.command = Some(command);
             client.active_ms = now_ms;
         }
+    }
+
+    /// Takes what a worker says of a client's connection.
+    pub(super) fn set_buffers(&mut self, buffers: Buffers) {
+        let client = self.rows.get_mut(buffers.row as usize).and_then(Option::as_mut);
+        if let Some(client) = client.filter(|client| client.id == buffers.id) {
+            let before = std::mem::replace(&mut client.buffers, buffers);
+            self.buffer_bytes = self.buffer_bytes - before.sum() + buffers.sum();
+        }
+    }
+
+    /// All rows with their numbers.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (u32, &Client)> {
+        (0..).zip(&self.rows).filter_map(|(row, client)| Some((row, client.as_ref()?)))
+    }
+
+    /// The rows of some clients.
+    pub(super) fn rows_of(&self, is_one: impl Fn(&&Client) -> bool) -> Vec<u32> {
+        self.rows().filter(|(_, client)| is_one(client)).map(|(row, _)| row).collect()
+    }
+
+    /// Notes that a client is to be ended, and tells its connection; nothing if that is noted already.
+    pub(super) fn end(&mut self, row: u32) -> Option<u64> {
+        let client = self.rows.get_mut(row as usize)?.as_mut()?;
+        (!std::mem::replace(&mut client.is_ending, true)).then_some(client.connection)
     }
 
     /// Bytes in the buffers of all connections, as their workers told last.
@@ -229,11 +266,14 @@ impl Clients {
         self.deliveries.len()
     }
 
-    /// Puts the last delivery, a reply, before what was pushed while its command ran.
+    /// Puts the last delivery, a reply, before what its client was pushed while the command ran.
     pub(super) fn answer_before(&mut self, pushed_from: usize) {
-        if let Some(since) = self.deliveries.get_mut(pushed_from..) {
-            since.rotate_right(usize::from(!since.is_empty()));
-        }
+        let Some(reply) = self.deliveries.pop() else { return };
+        let connection = reply.connection();
+        let since = self.deliveries.split_off(pushed_from.min(self.deliveries.len()));
+        let (own, others): (Vec<Delivery>, Vec<Delivery>) =
+            since.into_iter().partition(|delivery| delivery.connection() == connection);
+        meter::outside(|| self.deliveries.extend(others.into_iter().chain([reply]).chain(own)));
     }
 
     /// Whether something is to be delivered that nobody has looked at.

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::Keyspace;
+use super::client_bounds::ClientsLimit;
 use super::events::Classes;
 use super::eviction::Policy;
 use super::instance::Settings;
@@ -67,6 +68,10 @@ pub struct Config {
     pub replicas_lag_s: u32,
     /// How much may wait for clients that don't read.
     pub output_limits: OutputLimits,
+    /// Seconds after which a client that sends nothing is closed; 0: none is.
+    pub idle_s: u32,
+    /// How much all clients together may take.
+    pub clients_limit: ClientsLimit,
     /// Somebody keeps the store on disk, in that folder.
     pub on_disk: bool,
     pub folder: String,
@@ -126,6 +131,8 @@ impl Config {
             replicas_min: 0,
             replicas_lag_s: 10,
             output_limits: OutputLimits::default(),
+            idle_s: 0,
+            clients_limit: ClientsLimit::Bytes(0),
             on_disk: settings.persist != Persist::None,
             folder: settings.folder.clone(),
             append_only: settings.persist == Persist::Aof,
@@ -273,6 +280,14 @@ pub const PARAMETERS: &[Parameter] = &[
     number!("lua-time-limit", busy_reply_threshold_ms, SMALL),
     memory!("maxmemory", maxmemory),
     Parameter {
+        name: "maxmemory-clients",
+        get: |config| config.clients_limit.text().into_bytes(),
+        set: Some(|config, value| {
+            config.clients_limit = ClientsLimit::parse(value)?;
+            Ok(())
+        }),
+    },
+    Parameter {
         name: "maxmemory-policy",
         get: |config| config.policy.name().as_bytes().to_vec(),
         set: Some(|config, value| {
@@ -349,6 +364,7 @@ pub const PARAMETERS: &[Parameter] = &[
             Ok(())
         }),
     },
+    number!("timeout", idle_s, SMALL),
     number!("tracking-table-max-keys", tracking_keys_max, COUNT),
     number!("zset-max-listpack-entries", thresholds.sorted_set_entries, COUNT),
     memory!("zset-max-listpack-value", thresholds.sorted_set_value_bytes),

@@ -90,6 +90,7 @@ impl Crowd {
             let name = char::from(b'a' + client as u8);
             heard.push(match delivery {
                 Delivery::Close { .. } => format!("{name} closed"),
+                Delivery::Evict { .. } => format!("{name} evicted"),
                 Delivery::Push { bytes, .. } => format!("{name}: {}", text(&bytes)),
                 Delivery::Resume { wait, reply, .. } => {
                     let session = &mut self.sessions[client];

@@ -11,6 +11,7 @@ pub mod batch;
 pub mod blocked;
 mod bucket;
 pub mod call;
+pub mod client_bounds;
 pub mod clients;
 mod collection;
 pub mod commands;

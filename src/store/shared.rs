@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::client_bounds::Buffers;
 use super::clients::{Client, Delivery};
 use super::commands::table;
 use super::eviction::Policy;
@@ -215,8 +216,10 @@ impl SharedStore {
 
     /// Housekeeping, to be called some ten times a second by one worker: expiry, memory, rates. Nothing is done while
     /// somebody holds the store. `process` is what INFO says about memory and CPU time.
-    pub fn maintain(&self, now_ms: u64, process: Option<Process>) -> Upkeep {
+    /// `buffers` is what has changed of the worker's clients.
+    pub fn maintain(&self, now_ms: u64, process: Option<Process>, buffers: &[Buffers]) -> Upkeep {
         let Some(mut held) = self.lock_now(now_ms) else { return Upkeep::Held };
+        held.tell_buffers(buffers);
         if held.instance.scripting.suspended.is_some() {
             return Upkeep::Held;
         }
@@ -226,7 +229,8 @@ impl SharedStore {
             .databases()
             .iter()
             .any(|database| database.expiring() + database.timed_collections() > 0)
-            || !held.instance.replicas.is_empty();
+            || !held.instance.replicas.is_empty()
+            || held.bounds_clients();
         drop(held);
         self.free_garbage();
         match (more, expires) {
@@ -396,6 +400,7 @@ impl Held<'_> {
         self.instance.ping_replicas(now_ms);
         let full = !self.has_room(now_ms);
         self.end_overdue_flights();
+        self.end_excessive_clients();
         let more = self.keyspace.idle_step() || steps == EXPIRE_STEPS || full;
         self.instance.statistics.sample(now_ms);
         self.instance.peak_bytes = self.instance.peak_bytes.max(self.instance.used_bytes());

@@ -59,6 +59,8 @@ pub struct Statistics {
     sampled_bytes: (u64, u64),
     /// The keyspace's counters at the last reset; it counts on.
     lookups_before: keyspace::Statistics,
+    /// Clients that were closed because all of them took too much memory.
+    pub evicted_clients: u64,
     /// Values and tables that were freed without the store.
     pub freed_aside: u64,
 }

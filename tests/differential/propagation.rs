@@ -134,7 +134,7 @@ fn a_copy_made_from_the_feed_is_equal() {
         recent.push(format!("    {}", String::from_utf8_lossy(&reply).replace("\r\n", " ")));
         pair.now_ms += generator.chance(30) as u64;
         if index % 500 == 499 {
-            pair.original.maintain(pair.now_ms, None);
+            pair.original.maintain(pair.now_ms, None, &[]);
         }
         if index % ROUND == ROUND - 1 {
             pair.follow();

@@ -35,6 +35,8 @@ pub(super) struct Effects {
     pub(super) resumed: Vec<(u32, u64)>,
     /// Connections that somebody ended.
     pub(super) killed: Vec<u32>,
+    /// Connections that end at once for want of memory.
+    pub(super) evicted: Vec<u32>,
     /// Connections that don't read what they are sent.
     pub(super) slow: Vec<u32>,
 }
@@ -120,6 +122,7 @@ impl Clients for Front<'_> {
         let slot = self.connections.slot_of(id)?;
         match delivery {
             Delivery::Close { .. } => self.effects.killed.push(slot),
+            Delivery::Evict { .. } => self.effects.evicted.push(slot),
             Delivery::Push { bytes, .. } => self.push(slot, &bytes),
             Delivery::Resume { wait, reply, .. } => self.resume(slot, wait, &reply),
         }

@@ -1,11 +1,14 @@
 //! A cache's regular work on one worker: expiry and memory, clients that have gone, clients that don't read.
 
+use std::sync::Arc;
+
 use crate::id::RuntimeId;
 use crate::limits;
-use crate::runtime::connection::{Phase, Role};
+use crate::runtime::connection::{Connection, Phase, Role};
 use crate::runtime::local::{Local, TimerEvent};
 use crate::runtime::process;
 use crate::store::Session;
+use crate::store::client_bounds::Buffers;
 use crate::store::shared::Upkeep;
 
 use super::{in_batch, waiting};
@@ -75,7 +78,13 @@ pub fn maintain(local: &mut Local, runtime: RuntimeId) {
     if due {
         state.figures_ms = now.monotonic_ms();
     }
-    let upkeep = state.store.maintain(now.unix_ms, due.then(process::figures));
+    let store = Arc::clone(&state.store);
+    let buffers = changed_buffers(local, index);
+    let upkeep = store.maintain(now.unix_ms, due.then(process::figures), &buffers);
+    if matches!(upkeep, Upkeep::Held) {
+        forget_told(local, &buffers);
+    }
+    let Some(state) = local.instance_at(index).cache.as_mut() else { return };
     let active = std::mem::take(&mut state.active);
     let soon = active || matches!(upkeep, Upkeep::Held | Upkeep::More);
     state.timed = soon || slow || upkeep == Upkeep::Expiries;
@@ -86,5 +95,37 @@ pub fn maintain(local: &mut Local, runtime: RuntimeId) {
     }
     if all_left(local, index) {
         local.check_stopped(index);
+    }
+}
+
+/// What connections of the cache hold, of those of which that has changed since the store was told.
+fn changed_buffers(local: &mut Local, index: usize) -> Vec<Buffers> {
+    let mut changed = Vec::new();
+    for connection in local.connections.iter_mut() {
+        if connection.instance != index {
+            continue;
+        }
+        let output = connection.unsent_bytes();
+        let Connection { role: Role::Cache(client), input, .. } = connection else { continue };
+        let Some(row) = client.session.row else { continue };
+        let queued = client.session.transaction.as_ref().map_or(0, |it| it.bytes);
+        let buffers = Buffers { row, id: client.session.id, input: input.len(), output, queued };
+        if client.told != buffers {
+            client.told = buffers;
+            changed.push(buffers);
+        }
+    }
+    changed
+}
+
+/// The store was held, so it wasn't told.
+fn forget_told(local: &mut Local, buffers: &[Buffers]) {
+    if buffers.is_empty() {
+        return;
+    }
+    for connection in local.connections.iter_mut() {
+        if let Role::Cache(client) = &mut connection.role {
+            client.told = Buffers::default();
+        }
     }
 }

@@ -52,6 +52,7 @@ pub(super) fn apply(local: &mut Local) {
     let resumed = std::mem::take(&mut effects.resumed);
     let killed = std::mem::take(&mut effects.killed);
     let slow = std::mem::take(&mut effects.slow);
+    let evicted = std::mem::take(&mut effects.evicted);
     for slot in touched {
         let Some(connection) = local.connections.get_mut(slot) else { continue };
         let Role::Cache(client) = &mut connection.role else { continue };
@@ -69,6 +70,11 @@ pub(super) fn apply(local: &mut Local) {
     for slot in slow {
         if local.connections.get(slot).is_some() {
             local.close_slow(slot);
+        }
+    }
+    for slot in evicted {
+        if local.connections.get(slot).is_some() {
+            local.close_now(slot);
         }
     }
     for slot in killed {

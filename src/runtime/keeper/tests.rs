@@ -328,7 +328,7 @@ fn what_a_client_wants_loaded_again_comes_from_the_files() {
     let mut world = World::start(&disk, Persist::Snapshot, 1);
     let address = "127.0.0.1:1".to_owned();
     let client = |connection| Client { connection, address: address.clone(), ..Client::default() };
-    let mut ask = |world: &mut World, line: &str| {
+    let ask = |world: &mut World, line: &str| {
         let other = world.store.lock(0).connect(client(1));
         let own = std::mem::replace(&mut world.session, other);
         let reply = world.run(line);

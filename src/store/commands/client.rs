@@ -2,6 +2,7 @@
 
 use super::{Call, Command, CommandResult, Flags, Keys, client_wait, help, table, tracking};
 use crate::proto::resp::strict_integer;
+use crate::store::client_bounds::{Buffers, client_bytes};
 use crate::store::clients::{Client, Delivery};
 use crate::store::instance::Instance;
 use crate::store::session::State;
@@ -323,8 +324,8 @@ fn redirection(instance: &Instance, id: u64) -> i64 {
     tracker.map_or(-1, |tracker| tracker.redirect.unwrap_or_default() as i64)
 }
 
-/// One line of CLIENT LIST, in Redis 7.4's order of fields. What a store doesn't know of a connection (its buffers, which
-/// are the workers') is 0.
+/// One line of CLIENT LIST, in Redis 7.4's order of fields. What its connection
+/// holds is what its worker told last.
 fn describe(client: &Client, redirection: i64, sent: &Sent, now_ms: u64) -> String {
     let fresh = Session::new(client.id);
     let session = client.session.as_ref().unwrap_or(&fresh);
@@ -357,11 +358,15 @@ fn describe(client: &Client, redirection: i64, sent: &Sent, now_ms: u64) -> Stri
     let transaction = session.transaction.as_deref();
     let multi = transaction.map_or(-1, |transaction| transaction.queued.len() as i64);
     let multi_bytes = transaction.map_or(0, |transaction| transaction.bytes);
-    let own_bytes = size_of::<Client>() + 2 * size_of::<Session>() + session.name.len();
-    let total = own_bytes + sent.input + sent.words + multi_bytes;
+    // Its own command isn't among what its worker told last.
+    let input = sent.input.max(client.buffers.input);
+    let multi_bytes = multi_bytes.max(client.buffers.queued);
+    let buffers = Buffers { input, queued: multi_bytes, ..client.buffers };
+    let total = client_bytes(client, buffers) + sent.words as u64;
+    let (output, pieces) = (buffers.output, usize::from(buffers.output > 0));
     format!(
         "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={multi} watch={} \
-         qbuf={} qbuf-free=0 argv-mem={} multi-mem={multi_bytes} rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem={total} events=r \
+         qbuf={} qbuf-free=0 argv-mem={} multi-mem={multi_bytes} rbs=0 rbp=0 obl=0 oll={pieces} omem={output} tot-mem={total} events=r \
          cmd={} user={} redir={redirection} resp={} lib-name={} lib-ver={}\n",
         client.id,
         client.address,
@@ -375,7 +380,7 @@ fn describe(client: &Client, redirection: i64, sent: &Sent, now_ms: u64) -> Stri
         session.subscriptions[1],
         session.subscriptions[2],
         session.watched.len(),
-        sent.input,
+        input,
         sent.words,
         client.command.map_or_else(|| "NULL".to_owned(), |id| table().full_name(id)),
         text(session.user_name()),

@@ -149,11 +149,12 @@ mod tests {
             ("CONFIG GET maxmemory", "*2 $9 maxmemory $7 1048576"),
             ("CONFIG SET maxmemory 0", "+OK"),
             ("CONFIG SET appendonly no HZ 50", "+OK"),
-            ("CONFIG SET timeout 0 maxmemory-clients 0", "+OK"),
+            ("CONFIG SET timeout 60 maxmemory-clients 5%", "+OK"),
+            ("CONFIG GET timeout maxmemory-clients", "*4 $17 maxmemory-clients $2 5% $7 timeout $2 60"),
             (
-                "CONFIG SET timeout 60",
-                "-ERR CONFIG SET failed (possibly related to argument 'timeout') - idle clients are closed by the \
-                 cache's field idle_timeout",
+                "CONFIG SET maxmemory-clients 101%",
+                "-ERR CONFIG SET failed (possibly related to argument 'maxmemory-clients') - percentage argument must \
+                 be less or equal to 100",
             ),
             ("CONFIG GET hz", "*2 $2 hz $2 50"),
             (

@@ -292,7 +292,7 @@ fn stats(text: &mut Text<'_>) {
     text.line("expired_time_cap_reached_count", 0);
     text.line("expire_cycle_cpu_milliseconds", 0);
     text.line("evicted_keys", lookups.evicted);
-    text.line("evicted_clients", 0);
+    text.line("evicted_clients", text.instance.statistics.evicted_clients);
     let exceeded = text.instance.eviction.exceeded;
     let current_ms = exceeded.since_ms.map_or(0, |since| text.now_ms.saturating_sub(since));
     text.line("total_eviction_exceeded_time", exceeded.total_ms + current_ms);

@@ -155,7 +155,7 @@ mod tests {
         crowd.check(&[
             ("b LASTSAVE", ":7", ""),
             ("b BGSAVE", "+Background saving started", ""),
-            ("b BGREWRITEAOF", "+Background append only file rewriting scheduled", ""),
+            ("b BGREWRITEAOF", "+Background append only file rewriting started", ""),
         ]);
         crowd.store.save_begins(false, 1);
         crowd.store.save_ends(false, Err("no space".to_owned()), 8_000);

@@ -3,8 +3,7 @@
 //! there is refused with the reason.
 
 use super::{Refusal, values};
-use crate::store::number::parse_integer;
-use Check::{Boolean, Choice, Fixed, Integer, Memory, Only, Share, Text};
+use Check::{Boolean, Choice, Fixed, Integer, Memory, Only, Text};
 
 /// One such parameter.
 pub struct Kept {
@@ -21,8 +20,6 @@ enum Check {
     Fixed,
     /// Its default, the present state; the reason for refusing the rest.
     Only(&'static str),
-    /// The same, where a share in percent is asked for too.
-    Share(&'static str),
     /// `yes` or `no`.
     Boolean,
     /// A number between two.
@@ -37,9 +34,6 @@ enum Check {
 
 const NO_DEFRAGMENTATION: &str =
     "there is no active defragmentation; MEMORY PURGE gives free pages back";
-const NO_SUM_OF_BUFFERS: &str =
-    "clients' buffers have no common limit yet: client-output-buffer-limit bounds each of them";
-const IDLE_TIMEOUT: &str = "idle clients are closed by the cache's field idle_timeout";
 const FIXED_LIMIT: &str = "this limit can't be changed";
 const OF_DAEMON: &str = "that is the daemon's business: see its command line";
 const BOUND: &str = "a cache listens on the loopback address unless its port says otherwise";
@@ -53,13 +47,8 @@ impl Kept {
     pub fn check(&self, value: &[u8]) -> Result<Vec<u8>, Refusal> {
         let text = match &self.check {
             Fixed => return Err("can't set immutable config".into()),
-            Share(_) if percent(value).is_some_and(|share| share > 100) => {
-                return Err("percentage argument must be less or equal to 100".into());
-            }
-            Only(_) | Share(_) if value.eq_ignore_ascii_case(self.default.as_bytes()) => {
-                value.to_vec()
-            }
-            Only(reason) | Share(reason) => return Err((*reason).into()),
+            Only(_) if value.eq_ignore_ascii_case(self.default.as_bytes()) => value.to_vec(),
+            Only(reason) => return Err((*reason).into()),
             Boolean => values::yes_or_no(values::boolean(value)?),
             Integer(least, most) => {
                 values::integer(value, *least..=*most)?.to_string().into_bytes()
@@ -70,10 +59,6 @@ impl Kept {
         };
         Ok(text)
     }
-}
-
-fn percent(value: &[u8]) -> Option<u64> {
-    u64::try_from(parse_integer(value.strip_suffix(b"%")?)?).ok()
 }
 
 /// Those that only somebody who knows the name is shown, as in Redis.
@@ -135,7 +120,6 @@ pub const KEPT: &[Kept] = &[
     kept("masterauth", "", Text),
     kept("masteruser", "", Text),
     kept("maxclients", "1048576", Only(FIXED_LIMIT)),
-    kept("maxmemory-clients", "0", Share(NO_SUM_OF_BUFFERS)),
     kept("maxmemory-eviction-tenacity", "10", Integer(0, 100)),
     kept("no-appendfsync-on-rewrite", "no", Boolean),
     kept("oom-score-adj", "no", Fixed),
@@ -188,7 +172,6 @@ pub const KEPT: &[Kept] = &[
     kept("syslog-ident", "socketley", Fixed),
     kept("tcp-backlog", "4096", Fixed),
     kept("tcp-keepalive", "300", Only(FIXED_LIMIT)),
-    kept("timeout", "0", Only(IDLE_TIMEOUT)),
     kept("tls-port", "0", Fixed),
     kept("unixsocket", "", Fixed),
     kept("unixsocketperm", "0", Fixed),

@@ -209,7 +209,7 @@ fn bytes_are_the_allocators_and_come_back() {
     run(&|n| format!("LPOP list:{}", n % 6), 1000);
     assert!(bytes() > start + grown);
     run(&|_| "FLUSHALL".to_owned(), 1);
-    while store.maintain(2_000, None) != crate::store::shared::Upkeep::Done {}
+    while store.maintain(2_000, None, &[]) != crate::store::shared::Upkeep::Done {}
     let rest = bytes() as i64 - start as i64;
     assert!(rest.abs() < 8_000, "{rest} bytes are left of {grown}");
 }
