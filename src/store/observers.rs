@@ -12,7 +12,7 @@ use super::hooks::{HookKind, Wanted};
 use super::instance::{Attention, Instance};
 use super::session::State;
 use super::transaction::written;
-use super::value::ValueRef;
+use super::value::{Kind, ValueRef};
 use super::{Keyspace, tracking};
 use crate::limits::DATABASES;
 
@@ -42,7 +42,8 @@ pub(super) fn observe(call: &mut Call<'_>, row: &Command) -> CommandResult {
         call.instance.watches.on_write(call.keyspace, &written, call.now_ms);
     }
     call.instance.tell_lost(call.keyspace);
-    if changed {
+    // Whoever has read a key that wasn't there is told of a flush, too.
+    if changed || (row.name.starts_with("flush") && row.group == "generic") {
         tell_changes(call, row, &touched);
     }
     for key in missed {
@@ -160,13 +161,40 @@ fn exists(keyspace: &mut Keyspace, database: u8, key: &[u8], now_ms: u64) -> boo
 impl Instance {
     /// Tells what has expired since the last time.
     pub(super) fn tell_lost(&mut self, keyspace: &mut Keyspace) {
+        // Members of one collection that go together are one event.
+        let mut told: Option<(u8, Vec<u8>)> = None;
         for (database, gone) in keyspace.take_lost() {
             self.feed.lost(database, &gone);
-            if let Gone::Key(key, value) = gone {
-                self.invalidate(&key, 0);
-                self.notify(Classes::EXPIRED, "expired", database, &key);
-                self.hook_lost(HookKind::Expired, database, &key, value);
+            match gone {
+                Gone::Key(key, value) => {
+                    self.invalidate(&key, 0);
+                    self.notify(Classes::EXPIRED, "expired", database, &key);
+                    self.hook_lost(HookKind::Expired, database, &key, value);
+                    told = None;
+                }
+                Gone::Member(kind, key, _) => {
+                    if told.as_ref().is_some_and(|(of, last)| *of == database && *last == key) {
+                        continue;
+                    }
+                    self.tell_members_lost(keyspace, database, (kind, &key));
+                    told = Some((database, key));
+                }
             }
+        }
+    }
+
+    /// Redis's `hexpired`, and the like of sets and sorted sets.
+    fn tell_members_lost(&mut self, keyspace: &Keyspace, database: u8, (kind, key): (Kind, &[u8])) {
+        let (class, event) = match kind {
+            Kind::Set => (Classes::SET, "sexpired"),
+            Kind::SortedSet => (Classes::SORTED_SET, "zexpired"),
+            _ => (Classes::HASH, "hexpired"),
+        };
+        self.invalidate(key, 0);
+        self.notify(class, event, database, key);
+        let table = keyspace.databases()[usize::from(database)].table();
+        if table.find(key, keyspace.hash(key)).is_none() {
+            self.notify(Classes::GENERIC, "del", database, key);
         }
     }
 

@@ -157,14 +157,6 @@ fn memory(text: &mut Text<'_>) {
     text.bytes("maxmemory", text.instance.config.maxmemory);
     text.line("maxmemory_policy", text.instance.config.policy.name());
     allocator(text);
-    let scripting = &text.instance.scripting;
-    let (scripts, memory) = (scripting.scripts.iter().count(), scripting.memory_bytes());
-    let functions = (scripting.functions.iter().len(), scripting.functions.libraries().len());
-    text.line("used_memory_vm_eval", memory);
-    text.line("used_memory_lua", memory);
-    text.line("number_of_cached_scripts", scripts);
-    text.line("number_of_functions", functions.0);
-    text.line("number_of_libraries", functions.1);
     text.line("mem_not_counted_for_evict", 0);
     text.line("mem_replication_backlog", 0);
     text.line("mem_total_replication_buffers", 0);

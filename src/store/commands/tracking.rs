@@ -91,6 +91,10 @@ pub(super) fn tracking(call: &mut Call<'_>) -> CommandResult {
         prefixes = before.prefixes.clone();
     }
     let Options { mode, no_loop, redirect, prefixes: fresh } = options;
+    if mode == Mode::Broadcast && fresh.is_empty() {
+        // All keys: they begin with nothing.
+        prefixes.insert(Vec::new());
+    }
     for (at, prefix) in fresh.iter().enumerate() {
         check_prefix(prefix, ("an existing", prefixes.iter()))?;
         check_prefix(prefix, ("another provided", fresh[at + 1..].iter()))?;

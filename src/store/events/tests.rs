@@ -107,6 +107,35 @@ fn both_channels_and_their_classes() {
 }
 
 #[test]
+fn fields_that_end_are_told_once_a_hash() {
+    let mut crowd = Crowd::new(3);
+    crowd.run(0, "psubscribe __keyevent@0__:*");
+    crowd.check(&[
+        ("b hset h f v g w k x", ":3", ""),
+        ("b hpexpire h 10 fields 2 f g", "*2 :1 :1", ""),
+        ("b config set notify-keyspace-events KEAg", "+OK", ""),
+        ("+11", "", ""),
+        (
+            "b hlen h",
+            ":1",
+            "a: *4 $8 pmessage $16 __keyevent@0__:* $23 __keyevent@0__:hexpired $1 h",
+        ),
+        (
+            "b hpexpire h 10 fields 1 k",
+            "*1 :1",
+            "a: *4 $8 pmessage $16 __keyevent@0__:* $22 __keyevent@0__:hexpire $1 h",
+        ),
+        ("+11", "", ""),
+        (
+            "b hlen h",
+            ":0",
+            "a: *4 $8 pmessage $16 __keyevent@0__:* $23 __keyevent@0__:hexpired $1 h / a: *4 $8 pmessage $16 \
+             __keyevent@0__:* $18 __keyevent@0__:del $1 h",
+        ),
+    ]);
+}
+
+#[test]
 fn keys_that_expire_are_told_when_they_go() {
     let mut crowd = Crowd::new(2);
     crowd.run(0, "subscribe __keyevent@0__:expired");
