@@ -482,6 +482,7 @@ impl Drop for Held<'_> {
             told = self.shared.post.post(self.instance.clients.take_letters());
         }
         let nudges = std::mem::take(&mut self.instance.nudges);
+        let errands = self.instance.take_acl_errands();
         self.store = None;
         mail::nudge(&told);
         nudges.into_iter().for_each(|nudge| nudge());
@@ -491,6 +492,9 @@ impl Drop for Held<'_> {
         }
         if let Some(keeper) = keeper {
             keeper();
+        }
+        if let Some((run, errands)) = errands {
+            errands.into_iter().for_each(|errand| run(errand));
         }
         if !garbage.is_empty() {
             let mut shared = self.shared.garbage.lock();
