@@ -283,10 +283,14 @@ end
 ---@param answer { status?: integer, headers?: table<string, string>, body?: string, json?: any, raw?: string }
 function M.stub(address, answer)
   local body = answer.body or answer.json ~= nil and json.encode(answer.json) or ""
+  local headers = answer.json ~= nil and { ["Content-Type"] = "application/json" } or {}
+  for name, value in pairs(answer.headers or {}) do
+    headers[name] = value
+  end
   ask("stub", {
     address = address,
     status = answer.status or 200,
-    headers = answer.headers or {},
+    headers = headers,
     body = body,
     raw = answer.raw,
   })

@@ -2,7 +2,7 @@
 ---
 --- ```lua
 --- local time = require "socketley.time"
---- print(time.ms(), time.iso())                       --> 1700000000000  2023-11-14T22:13:20.000Z
+--- print(time.ms(), time.iso())                       --> 1767229200000  2026-01-01T01:00:00.000Z
 --- print(time.seconds "5m")                           --> 300
 --- print(time.parse "2023-11-14T22:13:20Z")           --> 1700000000000
 --- ```

@@ -52,6 +52,25 @@ fn each_example_has_its_test_and_passes_check() {
     }
 }
 
+/// The example at the head of the module that needs a daemon; the others run in `socketley test`.
+#[test]
+fn the_module_socketley() {
+    let daemon = Daemon::start();
+    daemon.folder.write("app.lua", "server 'host' { port = 0 }");
+    daemon.cli("apply app.lua").ok();
+    let text = fs::read_to_string(project("stdlib/socketley.lua")).unwrap();
+    let lines = text.lines().skip_while(|line| *line != "--- ```lua").skip(1);
+    let lines = lines.take_while(|line| *line != "--- ```");
+    let snippet: String = lines.flat_map(|line| [&line[4..], "\n"]).collect();
+    let port = free_port();
+    let snippet = snippet.replace("9000", &port.to_string());
+    let said = daemon.cli_words(&["eval", "--app", "app", &snippet]).ok();
+    assert!(said.contains("chat") && said.contains("host"), "{said}");
+    assert_eq!(daemon.port("chat"), port);
+    let again = daemon.cli_words(&["eval", "--app", "app", &snippet]).ok();
+    assert!(again.contains("chat"), "the reason why it can't be made twice: {again}");
+}
+
 /// A PUBLISH from redis-cli reaches a browser's WebSocket, and the other way round.
 #[test]
 fn channels() {
