@@ -4,8 +4,6 @@
 //! in virtual time. This module places what the app under test defines, and answers the few questions that only
 //! the stage can (`stdlib/test.lua` asks them). Must not know: the daemon, real sockets.
 
-#[cfg(test)]
-mod snippets;
 mod stubs;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! The bundled modules' own tests, and the stage's.
 
+mod snippets;
+
 use std::path::{Path, PathBuf};
 
 use super::*;

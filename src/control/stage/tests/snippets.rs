@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::tests::{Folder, failures};
+use super::{Folder, failures};
 
 /// What a snippet is.
 #[derive(Clone, Copy, PartialEq, Eq)]
