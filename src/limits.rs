@@ -199,12 +199,6 @@ pub const REPLICA_ACK_MS: u64 = 1_000;
 /// Bytes of changes that are kept for replicas whose link was cut.
 pub const REPLICA_BACKLOG_BYTES: usize = 16 * 1024 * 1024;
 
-/// A cache's store is told soon when a connection holds so many bytes.
-pub const CACHE_TOLD_BYTES: usize = 16 * 1024;
-
-/// The largest file of a cache's users.
-pub const ACL_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
 /// So often replicas hear something, in milliseconds: Redis's repl-ping-replica-period.
 pub const REPLICA_PING_MS: u64 = 10_000;
 

@@ -170,7 +170,6 @@ impl Daemon {
             stores: Arc::clone(&self.setup.stores),
             resolved: Arc::clone(&self.resolved),
             reports: Arc::clone(&self.setup.control),
-            errands: self.setup.errands.clone(),
             logs: open_logs(options, home),
             state: state.clone(),
             facts: std::mem::take(&mut self.facts),

@@ -486,7 +486,6 @@ mod tests {
             stores: Arc::default(),
             resolved: Arc::default(),
             reports: Arc::default(),
-            errands: crate::runtime::errands::Errands::default(),
             logs: Logs::default(),
             state: None,
             facts: serde_json::Map::new(),

@@ -10,6 +10,8 @@
 //! Changes are applied as they come, each command once, and every byte of them counts for the offset that is acknowledged.
 //! A [`History`] outlives the link: by it the next one asks for the rest alone.
 
+use std::collections::VecDeque;
+
 use crate::persist::rdb::{Item, Reader};
 use crate::store::feed::write_command;
 use crate::store::rdb::Builder;
@@ -17,6 +19,8 @@ use crate::store::replay::Replay;
 use crate::store::replication::LinkState;
 use crate::store::{Expiry, Store};
 
+/// Acknowledgements whose bytes aren't on disk yet.
+const SAVED_MARKS_MAX: usize = 1024;
 /// Commands and keys applied in one hold of the store.
 const HOLD_MAX: usize = crate::limits::STORE_HOLD_COMMANDS_MAX;
 /// Bytes of a snapshot that are given to its reader at a time.
@@ -54,6 +58,32 @@ pub struct Link {
     /// Received bytes; those before `at` are done with.
     buffer: Vec<u8>,
     at: usize,
+    saved: Saved,
+}
+
+/// How much of the primary's feed is in this replica's own append log. Its own feed counts other bytes: what it was when
+/// something was acknowledged says which of them belong together.
+#[derive(Default)]
+struct Saved {
+    /// Ends of the own feed, and the primary's offsets that they stand for.
+    marks: VecDeque<(u64, u64)>,
+    offset: Option<u64>,
+}
+
+impl Saved {
+    /// Up to `end` the own feed says what the primary's does up to `offset`; up to `safe` it is on disk.
+    fn note(&mut self, (end, safe): (u64, u64), offset: u64) {
+        if self.marks.back().is_none_or(|(_, last)| *last < offset) {
+            self.marks.push_back((end, offset));
+        }
+        // Of many that wait, those in the middle are the ones to lose: the first comes next, the last says most.
+        if self.marks.len() > SAVED_MARKS_MAX {
+            self.marks.remove(SAVED_MARKS_MAX / 2);
+        }
+        while self.marks.front().is_some_and(|(end, _)| *end <= safe) {
+            self.offset = self.marks.pop_front().map(|(_, offset)| offset);
+        }
+    }
 }
 
 enum Stage {
@@ -78,6 +108,11 @@ struct Snapshot {
     complete: bool,
 }
 
+/// The end of the store's own feed and what of it is safe, if there is an append log.
+fn own_log(store: &Store) -> Option<(u64, u64)> {
+    Some((store.instance.feed.offset(), store.instance.copies.safe_offset()?))
+}
+
 enum End {
     /// After so many more bytes.
     After(u64),
@@ -88,7 +123,14 @@ impl Link {
     /// A link that has just been made; says what to send first.
     pub fn new(settings: Settings, history: Option<History>, out: &mut Vec<u8>) -> Link {
         say(out, &[b"PING"]);
-        Link { settings, stage: Stage::Ping, history, buffer: Vec::new(), at: 0 }
+        Link {
+            settings,
+            stage: Stage::Ping,
+            history,
+            buffer: Vec::new(),
+            at: 0,
+            saved: Saved::default(),
+        }
     }
 
     /// What the next link can go on from.
@@ -128,10 +170,20 @@ impl Link {
         }
     }
 
-    /// Says how far the changes are applied.
-    pub fn acknowledge(&self, out: &mut Vec<u8>) {
-        if let (Stage::Changes, Some(history)) = (&self.stage, &self.history) {
-            say(out, &[b"REPLCONF", b"ACK", history.offset.to_string().as_bytes()]);
+    /// Says how far the changes are applied and, with an append log, how far they are on disk. `log`: the end of the own
+    /// feed when they had been applied, and its offset that is safe.
+    pub fn acknowledge(&mut self, log: Option<(u64, u64)>, out: &mut Vec<u8>) {
+        let (Stage::Changes, Some(history)) = (&self.stage, &self.history) else { return };
+        let applied = history.offset.to_string();
+        if let Some(log) = log {
+            self.saved.note(log, history.offset);
+        }
+        match self.saved.offset.filter(|_| log.is_some()) {
+            None => say(out, &[b"REPLCONF", b"ACK", applied.as_bytes()]),
+            Some(saved) => {
+                let saved = saved.to_string();
+                say(out, &[b"REPLCONF", b"ACK", applied.as_bytes(), b"FACK", saved.as_bytes()]);
+            }
         }
     }
 
@@ -317,7 +369,7 @@ impl Link {
             store.instance.persistence.call();
         }
         self.stage = Stage::Changes;
-        self.acknowledge(out);
+        self.acknowledge(own_log(store), out);
         Ok(false)
     }
 
@@ -347,7 +399,7 @@ impl Link {
         }
         store.instance.replication.offset = history.offset;
         if asked {
-            self.acknowledge(out);
+            self.acknowledge(own_log(store), out);
         }
         Ok(more)
     }

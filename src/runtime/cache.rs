@@ -289,12 +289,8 @@ pub fn on_bytes(local: &mut Local, slot: u32, bytes: &[u8]) {
     }
     let connection = local.connections.at(slot);
     let unrun = if waits { connection.input.len() } else { parsed(connection) };
-    let (index, held) = (connection.instance, connection.input.len());
     if unrun > limits::INPUT_HIGH_BYTES {
         local.pause(slot, Pause::BATCH);
-    }
-    if held > limits::CACHE_TOLD_BYTES {
-        maintain_soon(local, index);
     }
 }
 

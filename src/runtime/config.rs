@@ -108,7 +108,6 @@ impl RuntimeConfig {
             eviction: Policy::NoEviction,
             persist: crate::store::persistence::Persist::None,
             appendfsync: crate::store::persistence::Sync::EverySecond,
-            aclfile: None,
             limits: super::limiter::Limits::default(),
             proxy_protocol: Vec::new(),
             tls: crate::net::tls::Settings::default(),

@@ -3,7 +3,6 @@
 //! `config` is the one table of their fields; the folders hold the behaviour of each type on one worker.
 //! Must not know: the control thread, the command line.
 
-pub mod acl_file;
 pub mod apps;
 pub mod cache;
 pub mod client;
@@ -249,8 +248,6 @@ pub struct RuntimeConfig {
     pub persist: crate::store::persistence::Persist,
     /// cache: when its append log is forced to the disk.
     pub appendfsync: crate::store::persistence::Sync,
-    /// The file of a cache's users.
-    pub aclfile: Option<String>,
     /// cache: what happens then.
     pub eviction: crate::store::eviction::Policy,
     /// What peers may do.

@@ -198,6 +198,7 @@ impl Call<'_> {
     /// Ends the command without a reply: its client waits. Where waiting isn't possible, it is answered at once.
     pub fn wait(&mut self, waiting: Waiting<'_>) -> CommandResult {
         if self.session.state.has(State::RETRYING) {
+            // It runs again because of something that isn't enough.
             self.session.state.set(State::WAITING, true);
             return Ok(());
         }
@@ -343,48 +344,10 @@ impl Store {
         let found = self.keyspace.database(database).peek(key, hash, now_ms);
         let found = found.map(|entry| entry.kind());
         let Store { keyspace, instance, .. } = self;
-        let Some(wait) = instance.blocked.waits.get_mut(&number) else { return };
-        if wait.kind.is_none() || !(wait.or_gone || found == wait.kind) {
-            return;
+        let Some(wait) = instance.blocked.waits.get(&number) else { return };
+        if wait.kind.is_some() && (wait.or_gone || found == wait.kind) {
+            rerun(keyspace, instance, now_ms, number);
         }
-        let mut session = std::mem::replace(&mut wait.session, Session::new(0));
-        let args = std::mem::take(&mut wait.args);
-        let (command, hash) = (wait.command, wait.hash);
-        session.state.set(State::RETRYING, true);
-        let began_ns = instance.scripting.now_ns();
-        let pushed_from = instance.clients.deliveries();
-        let mut out = Vec::new();
-        let result = {
-            let (session, args) = (&mut session, args.args());
-            let reply = Reply::new(&mut out, session.resp3);
-            observe(
-                &mut Call { keyspace, instance, session, args, hash, now_ms, reply },
-                table().row(command),
-            )
-        };
-        let still = session.state.has(State::WAITING);
-        session.state.set(State::WAITING, false);
-        let resp3 = session.resp3;
-        if !still {
-            let taken_ns = instance.scripting.now_ns().saturating_sub(began_ns);
-            instance.on_slow(&session, command, args.args(), (taken_ns, now_ms));
-        }
-        if let Some(wait) = instance.blocked.waits.get_mut(&number) {
-            wait.session = session;
-            wait.args = args;
-        }
-        if still {
-            return;
-        }
-        if let Err(error) = result {
-            instance.statistics.commands[command.index()].failed += 1;
-            out.clear();
-            instance.statistics.count_error(error.line());
-            Reply::new(&mut out, resp3).error(error.line());
-        }
-        meter::exclude(meter::allocation_bytes(out.capacity()));
-        finish(keyspace, instance, number, |_, reply| *reply = out);
-        instance.clients.answer_before(pushed_from);
     }
 
     /// What a command waited for has been decided elsewhere: it runs, and its client gets the reply.
@@ -442,7 +405,7 @@ impl Store {
 
     /// The time of a wait is up; nothing happens if it has ended already.
     pub fn time_out(&mut self, number: u64) {
-        finish(&mut self.keyspace, &mut self.instance, number, late);
+        end_late(&mut self.keyspace, &mut self.instance, self.now_ms, number);
     }
 
     /// A client that waited has gone.
@@ -465,7 +428,7 @@ pub(super) fn unblock(call: &mut Call<'_>, client: u64, how: Unblock) -> bool {
         return false;
     }
     match how {
-        Unblock::Timeout => finish(call.keyspace, call.instance, number, late),
+        Unblock::Timeout => end_late(call.keyspace, call.instance, call.now_ms, number),
         Unblock::Error => {
             call.instance.statistics.count_error(ERROR.line());
             finish(call.keyspace, call.instance, number, |wait, out| {
@@ -485,6 +448,60 @@ fn go_on(keyspace: &mut Keyspace, instance: &mut Instance) {
     for number in instance.blocked.numbers(|wait| wait.postponed) {
         finish(keyspace, instance, number, |_, _| {});
     }
+}
+
+/// Runs a waiting command again: it ends, or waits on.
+pub(super) fn rerun(keyspace: &mut Keyspace, instance: &mut Instance, now_ms: u64, number: u64) {
+    let Some(wait) = instance.blocked.waits.get_mut(&number) else { return };
+    let mut session = std::mem::replace(&mut wait.session, Session::new(0));
+    let args = std::mem::take(&mut wait.args);
+    let (command, hash) = (wait.command, wait.hash);
+    session.state.set(State::RETRYING, true);
+    let began_ns = instance.scripting.now_ns();
+    let pushed_from = instance.clients.deliveries();
+    let mut out = Vec::new();
+    let result = {
+        let (session, args) = (&mut session, args.args());
+        let reply = Reply::new(&mut out, session.resp3);
+        observe(
+            &mut Call { keyspace, instance, session, args, hash, now_ms, reply },
+            table().row(command),
+        )
+    };
+    let still = session.state.has(State::WAITING);
+    session.state.set(State::WAITING, false);
+    let resp3 = session.resp3;
+    if !still {
+        let taken_ns = instance.scripting.now_ns().saturating_sub(began_ns);
+        instance.on_slow(&session, command, args.args(), (taken_ns, now_ms));
+    }
+    if let Some(wait) = instance.blocked.waits.get_mut(&number) {
+        wait.session = session;
+        wait.args = args;
+    }
+    if still {
+        return;
+    }
+    if let Err(error) = result {
+        instance.statistics.commands[command.index()].failed += 1;
+        out.clear();
+        instance.statistics.count_error(error.line());
+        Reply::new(&mut out, resp3).error(error.line());
+    }
+    meter::exclude(meter::allocation_bytes(out.capacity()));
+    finish(keyspace, instance, number, |_, reply| *reply = out);
+    instance.clients.answer_before(pushed_from);
+}
+
+/// The time of a wait is up. A command that waits for copies says how many there are.
+fn end_late(keyspace: &mut Keyspace, instance: &mut Instance, now_ms: u64, number: u64) {
+    if instance.copies.awaits(number)
+        && let Some(wait) = instance.blocked.waits.get_mut(&number)
+    {
+        wait.session.state.set(State::NO_WAIT, true);
+        return rerun(keyspace, instance, now_ms, number);
+    }
+    finish(keyspace, instance, number, late);
 }
 
 fn late(wait: &Wait, out: &mut Vec<u8>) {
@@ -510,6 +527,7 @@ fn finish(
 
 fn remove(keyspace: &mut Keyspace, instance: &mut Instance, number: u64) -> Option<Wait> {
     let (wait, free) = instance.blocked.remove(number)?;
+    instance.copies.forget(number);
     for key in free {
         keyspace.database(wait.session.database).waited.forget(&key);
     }

@@ -52,8 +52,6 @@ pub struct Config {
     pub latency_percentiles: Vec<f64>,
     /// Entries of ACL LOG.
     pub acl_log_len: usize,
-    /// The file of users; empty if there is none.
-    pub acl_path: String,
     /// Whether new users may use all channels.
     pub acl_all_channels: bool,
     /// When collections leave their packed forms.
@@ -125,7 +123,6 @@ impl Config {
             latency_tracking: true,
             latency_percentiles: vec![50.0, 99.0, 99.9],
             acl_log_len: 128,
-            acl_path: settings.acl_path.clone(),
             acl_all_channels: false,
             thresholds: REDIS,
             kept: BTreeMap::new(),
@@ -229,7 +226,6 @@ pub const PARAMETERS: &[Parameter] = &[
                 .map(|index| config.acl_all_channels = index == 0)
         }),
     },
-    Parameter { name: "aclfile", get: |config| config.acl_path.clone().into_bytes(), set: None },
     number!("acllog-max-len", acl_log_len, SMALL),
     Parameter {
         name: "appendfsync",

@@ -84,6 +84,7 @@ impl Crowd {
     pub fn heard(&mut self) -> Vec<String> {
         let mut heard = Vec::new();
         // As whoever held the store does at the end.
+        self.store.look_at_copies();
         self.store.instance.broadcast();
         for delivery in self.store.instance.clients.take_deliveries() {
             let client = delivery.connection() as usize;

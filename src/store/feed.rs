@@ -152,6 +152,16 @@ impl Feed {
         self.append(|out| write_command(out, [&b"PING"[..]].into_iter()));
     }
 
+    /// Asks the replicas how far they are. In an append log it stands for nothing.
+    pub(super) fn ask_for_acknowledgements(&mut self) {
+        self.append(|out| write_command(out, [&b"REPLCONF"[..], b"GETACK", b"*"].into_iter()));
+    }
+
+    /// A transaction or script isn't at its end.
+    pub(super) fn is_open(&self) -> bool {
+        self.scope.is_some()
+    }
+
     /// Bytes since the store was made.
     pub fn offset(&self) -> u64 {
         self.offset

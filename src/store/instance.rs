@@ -3,10 +3,10 @@
 //! Commands about the server (INFO, CONFIG, CLIENT) read and change it; commands on data never look here.
 
 use super::acl::Acl;
-use super::acl::file::{AclFile, Errand};
 use super::blocked::Blocked;
 use super::clients::Clients;
 use super::config::Config;
+use super::copies::Copies;
 use super::events::Classes;
 use super::eviction::{Eviction, Policy};
 use super::feed::Feed;
@@ -61,6 +61,8 @@ pub struct Instance {
     pub watches: Watches,
     /// Whose commands wait.
     pub blocked: Blocked,
+    /// Who waits for replicas and the disk.
+    pub copies: Copies,
     /// Who listens to which channels.
     pub pubsub: PubSub,
     /// Who caches keys.
@@ -89,10 +91,6 @@ pub struct Instance {
     pub(super) hooks: Hooks,
     /// What is to be done when the store is released.
     pub(super) nudges: Vec<Nudge>,
-    /// Where users are kept, if they are.
-    pub acl_file: Option<AclFile>,
-    /// What it is to be read or written for, when the store is released.
-    pub(super) acl_errands: Vec<Errand>,
     /// How long DEBUG SLEEP has held the store, by which its clock is late.
     pub(super) slept_ms: u64,
 }
@@ -176,8 +174,6 @@ pub struct Settings {
     pub port: u16,
     /// What AUTH wants; none: everyone may.
     pub password: Option<Vec<u8>>,
-    /// The file of users; empty if there is none.
-    pub acl_path: String,
     /// Clients that connect may only read.
     pub readonly: bool,
     /// DEBUG is for clients of other machines, too.
@@ -227,6 +223,7 @@ impl Instance {
             eviction: Eviction::default(),
             watches: Watches::default(),
             blocked: Blocked::default(),
+            copies: Copies::default(),
             pubsub: PubSub::default(),
             tracking: Tracking::default(),
             feed: Feed::default(),
@@ -241,8 +238,6 @@ impl Instance {
             scripting: Scripting::new(settings),
             hooks: Hooks::default(),
             nudges: Vec::new(),
-            acl_file: None,
-            acl_errands: Vec::new(),
             slept_ms: 0,
         }
     }

@@ -16,6 +16,7 @@ pub mod clients;
 mod collection;
 pub mod commands;
 pub mod config;
+pub mod copies;
 #[cfg(test)]
 pub mod crowd;
 pub mod database;

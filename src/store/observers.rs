@@ -43,7 +43,7 @@ pub(super) fn observe(call: &mut Call<'_>, row: &Command) -> CommandResult {
     }
     call.instance.tell_lost(call.keyspace);
     // Whoever has read a key that wasn't there is told of a flush, too.
-    if changed || (is_flush(row) && result.is_ok()) {
+    if changed || (row.name.starts_with("flush") && row.group == "generic") {
         tell_changes(call, row, &touched);
     }
     for key in missed {
@@ -55,14 +55,9 @@ pub(super) fn observe(call: &mut Call<'_>, row: &Command) -> CommandResult {
     result
 }
 
-/// Whether a command takes a whole database away, or all.
-fn is_flush(row: &Command) -> bool {
-    matches!(row.name, "flushall" | "flushdb")
-}
-
 fn tell_changes(call: &mut Call<'_>, row: &Command, touched: &[Touched]) {
     let by = call.session.id;
-    if is_flush(row) || row.name == "swapdb" {
+    if row.name.starts_with("flush") || row.name == "swapdb" {
         return call.instance.invalidate_all();
     }
     let wanted = Wanted::WRITE.with(Wanted::DELETE).with(Wanted::BEHIND);

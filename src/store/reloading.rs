@@ -42,12 +42,11 @@ impl Instance {
 }
 
 impl Store {
-    /// The load that is wanted, once what comes before it is written.
+    /// The load that is wanted, once the snapshot that comes before it is written.
     pub fn due_reload(&self) -> Option<Reload> {
         let persistence = &self.instance.persistence;
-        let is_saved = !persistence.save_wanted && persistence.saving_since_ms.is_none();
-        let is_rewritten = !persistence.rewrite_wanted && persistence.rewriting_since_ms.is_none();
-        persistence.reload.filter(|_| is_saved && is_rewritten)
+        let waits = persistence.save_wanted || persistence.saving_since_ms.is_some();
+        persistence.reload.filter(|_| !waits)
     }
 
     /// The same, begun: what has to go is gone.

@@ -125,6 +125,10 @@ impl Replay {
             let commands = self.open.take().ok_or("EXEC without MULTI")?;
             return commands.iter().try_for_each(|args| self.run(store, args.args()));
         }
+        // A question to replicas.
+        if name.eq_ignore_ascii_case(b"replconf") {
+            return Ok(());
+        }
         match &mut self.open {
             Some(commands) => {
                 let mut owned = ArgsBuffer::default();

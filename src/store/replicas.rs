@@ -46,7 +46,9 @@ pub struct Replica {
     pub from: Option<u64>,
     /// What it has acknowledged.
     pub acknowledged: u64,
-    /// When, in milliseconds since the epoch.
+    /// What of it is in its append log, on disk.
+    pub saved: u64,
+    /// When it last acknowledged something, in milliseconds since the epoch.
     pub acknowledged_ms: u64,
 }
 

@@ -35,6 +35,8 @@ pub struct Session {
     pub watched: Vec<Watched>,
     /// How many channels, patterns and shard channels it listens to.
     pub subscriptions: [u32; 3],
+    /// Of the feed: where its last write ends; 0 if it hasn't written, or nobody wanted to know.
+    pub written: u64,
     /// Its command waits.
     pub wait: Option<Ticket>,
     /// What makes the next command differ from an ordinary one; mostly empty.
@@ -139,6 +141,7 @@ impl Session {
         let mut session = Session { name: self.name.clone(), ..Session::new(self.id) };
         (session.database, session.resp3) = (self.database, self.resp3);
         (session.may_write, session.row, session.state) = (self.may_write, self.row, self.state);
+        session.written = self.written;
         session.state.set(State::WAITING, false);
         session
     }
@@ -169,6 +172,7 @@ impl Session {
             transaction: None,
             watched: Vec::new(),
             subscriptions: [0; 3],
+            written: 0,
             wait: None,
             state: State::default(),
         }

@@ -45,6 +45,8 @@ pub struct SharedStore {
     /// Of the feed: where it ended at the end of the last hold, and what is safe on disk.
     feed_end: AtomicU64,
     safe: AtomicU64,
+    /// A client waits until its writes are elsewhere (WAIT, WAITAOF).
+    copies_awaited: AtomicBool,
     /// Replies leave when what they tell is safe.
     waits_for_disk: AtomicBool,
     /// The disk fails at the moment, so nothing is written to the store.
@@ -126,7 +128,8 @@ impl SharedStore {
             freed_count: AtomicU64::new(0),
             freed_bytes: AtomicI64::new(0),
             feed_end: AtomicU64::new(0),
-            safe: AtomicU64::new(u64::MAX),
+            safe: AtomicU64::new(super::copies::NO_LOG),
+            copies_awaited: AtomicBool::new(false),
             waits_for_disk: AtomicBool::new(false),
             disk_fails: AtomicBool::new(false),
         })
@@ -174,6 +177,7 @@ impl SharedStore {
         store.instance.meter.garbage_bytes = self.garbage_bytes.load(Ordering::Relaxed);
         store.instance.statistics.freed_aside += self.freed_count.swap(0, Ordering::Relaxed);
         store.instance.meter.start();
+        store.instance.copies.note_safe(self.safe.load(Ordering::Acquire));
         Held { store: Some(store), shared: self, now_ms, was_panicking: std::thread::panicking() }
     }
 
@@ -291,11 +295,23 @@ impl SharedStore {
         self.safe.load(Ordering::Acquire)
     }
 
+    /// The same, if there is an append log.
+    pub fn own_log_offset(&self) -> Option<u64> {
+        Some(self.safe_offset()).filter(|offset| *offset != super::copies::NO_LOG)
+    }
+
     /// Says what is on disk; workers whose replies wait for that are told.
     pub fn set_safe_offset(&self, offset: u64) {
         let before = self.safe.swap(offset, Ordering::AcqRel);
         if before != offset && self.waits_for_disk() {
             self.post.nudge_all();
+        }
+    }
+
+    /// Serves clients that wait for their writes to come to disk, if there are some.
+    pub fn serve_copies(&self, now_ms: u64) {
+        if self.copies_awaited.load(Ordering::Acquire) {
+            drop(self.lock(now_ms));
         }
     }
 
@@ -455,6 +471,9 @@ impl Drop for Held<'_> {
             // The panic's message and backtrace are out already; the data can't be trusted any more.
             std::process::abort();
         }
+        if self.has_news_of_copies() {
+            self.look_at_copies();
+        }
         let garbage_bytes = self.keyspace.garbage_bytes() as u64;
         if self.instance.feed.is_on() {
             let Store { keyspace, instance, .. } = &mut **self;
@@ -469,6 +488,8 @@ impl Drop for Held<'_> {
         }
         let feed_end = self.instance.feed.sealed_offset();
         self.shared.feed_end.store(feed_end, Ordering::Release);
+        let awaited = self.instance.copies.are_awaited();
+        self.shared.copies_awaited.store(awaited, Ordering::Release);
         let keeper = self.instance.persistence.take_call();
         let waits = self.instance.waits_for_disk();
         let stopped = self.shared.waits_for_disk() && !waits;
@@ -482,7 +503,6 @@ impl Drop for Held<'_> {
             told = self.shared.post.post(self.instance.clients.take_letters());
         }
         let nudges = std::mem::take(&mut self.instance.nudges);
-        let errands = self.instance.take_acl_errands();
         self.store = None;
         mail::nudge(&told);
         nudges.into_iter().for_each(|nudge| nudge());
@@ -492,9 +512,6 @@ impl Drop for Held<'_> {
         }
         if let Some(keeper) = keeper {
             keeper();
-        }
-        if let Some((run, errands)) = errands {
-            errands.into_iter().for_each(|errand| run(errand));
         }
         if !garbage.is_empty() {
             let mut shared = self.shared.garbage.lock();

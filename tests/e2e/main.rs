@@ -7,7 +7,6 @@ mod support;
 
 mod browser;
 mod cache_cli;
-mod cache_clients;
 mod cli;
 mod clients;
 mod console;

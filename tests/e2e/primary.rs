@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::replica::{cli, digest, field, fill, redis};
-use crate::support::{Daemon, Process, has_judge, until};
+use crate::support::{Daemon, Process, has_judge, run, until};
 
 fn until_same(primary: u16, replica: u16) {
     until("the replica to have all that the primary has", || {
@@ -61,4 +61,45 @@ fn redis_and_a_cache_are_replicas_of_a_cache() {
     assert_eq!(field(primary, "stats", "sync_full"), "2", "the rest came from the backlog");
     assert!(field(primary, "stats", "sync_partial_ok").parse::<u32>().unwrap() >= 1);
     assert!(field(primary, "replication", "slave0").contains("state=online"));
+}
+
+/// What a connection writes, and what it then waits for, line by line.
+fn writes_and_waits(port: u16, lines: &str) -> String {
+    let mut command = Command::new("redis-cli");
+    command.args(["-p", &port.to_string()]);
+    run(command, lines).ok()
+}
+
+/// WAIT counted nobody: with a replica it waited for ever, and WAITAOF said that there was no log though there was.
+#[test]
+fn wait_and_waitaof_count_replicas_and_disks() {
+    if !["redis-server", "redis-cli"].iter().all(|judge| has_judge(judge)) {
+        return;
+    }
+    let daemon = Daemon::start();
+    daemon.cli("create cache db -p 0 -s --persist aof").ok();
+    let primary = daemon.port("db");
+    let address = format!("127.0.0.1:{primary}");
+    let create = ["create", "cache", "copy", "-p", "0", "-s", "--persist", "aof", "--replicate"];
+    daemon.cli_words(&[&create[..], &[&address]].concat()).ok();
+    let (_redis, theirs) = redis(&["--replicaof", "127.0.0.1", &primary.to_string()]);
+    for replica in [daemon.port("copy"), theirs] {
+        until_same(primary, replica);
+    }
+    let waits = |lines: &str| writes_and_waits(primary, lines);
+    assert_eq!(waits("SET a 1\nWAIT 2 0\n"), "OK\n2\n");
+    assert_eq!(
+        waits("INCR a\nMULTI\nINCR a\nEXEC\nEVAL \"return redis.call('incr','a')\" 0\nWAIT 2 0\n"),
+        "2\nOK\nQUEUED\n3\n4\n2\n"
+    );
+    // Redis 7.0 doesn't tell of its log: the other replica does.
+    assert_eq!(waits("SET b 1\nWAITAOF 1 1 0\n"), "OK\n1\n1\n");
+    assert_eq!(waits("SET b 2\nWAITAOF 1 2 3000\n"), "OK\n1\n1\n");
+    assert_eq!(cli(theirs, &["WAIT", "0", "0"]).split(' ').next(), Some("ERR"));
+    daemon.cli("stop copy").ok();
+    assert_eq!(waits("SET a 5\nWAIT 2 100\n"), "OK\n1\n");
+    // The questions to replicas stand in the log too, and say nothing when it is read.
+    daemon.cli("restart db").ok();
+    let primary = daemon.port("db");
+    until("the log to be read", || (cli(primary, &["GET", "a"]) == "5").then_some(()));
 }

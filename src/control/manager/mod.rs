@@ -42,7 +42,6 @@ use crate::error::OperatorError;
 use crate::id::{AppId, RuntimeId};
 use crate::log::{LogLevel, LogRecord};
 use crate::ring::Now;
-use crate::runtime::errands::Errands;
 use crate::runtime::keeper::thread::KeeperThread;
 use crate::runtime::message::{FromWorker, Inbox, ToWorker};
 use crate::runtime::stores::StoreMap;
@@ -70,8 +69,6 @@ pub struct ManagerSetup {
     pub resolved: Arc<Inbox<Resolved>>,
     /// Where the threads that keep caches on disk report to.
     pub reports: Arc<Inbox<FromWorker>>,
-    /// Who reads and writes files for caches.
-    pub errands: Errands,
     /// The log.
     pub logs: Logs,
     /// Where to keep what must survive; nothing is kept without.

@@ -9,11 +9,9 @@ use super::{Manager, Status, Then};
 use crate::error::OperatorError;
 use crate::id::RuntimeKind;
 use crate::log::{LogLevel, LogRecord};
-use crate::runtime::acl_file;
 use crate::runtime::keeper::thread::KeeperThread;
 use crate::runtime::message::{FromWorker, ToWorker};
 use crate::runtime::{Access, RuntimeConfig};
-use crate::store::acl::{User, file};
 use crate::store::persistence::Persist;
 use crate::store::{Settings, SharedStore};
 
@@ -120,29 +118,14 @@ impl Manager {
         if let Some(runtime) = self.runtimes.get_mut(name) {
             runtime.tls = tls;
         }
-        let users = read_users(&config)?;
         let mut port = 0;
         if let Some(listen) = &config.listen {
             port = self.listeners.bind(name, listen, &config.socket)?.port();
         }
         if config.kind == RuntimeKind::Cache {
             self.make_store(&config, port);
-            self.take_users(&config, users);
         }
         Ok(())
-    }
-
-    /// Gives a cache the users of its file, and the file.
-    fn take_users(&mut self, config: &RuntimeConfig, users: Option<Vec<User>>) {
-        let runtime = self.runtimes.get(&config.name);
-        let store = runtime.and_then(|runtime| runtime.store.as_ref());
-        let (Some(store), Some(users), Some(path)) = (store, users, &config.aclfile) else {
-            return;
-        };
-        let file = acl_file::of(store, path, &self.setup.errands);
-        let mut held = store.lock(self.setup.now.unix_ms);
-        held.instance.acl.replace(users);
-        held.instance.acl_file = Some(file);
     }
 
     pub(super) fn make_store(&mut self, config: &RuntimeConfig, port: u16) {
@@ -165,7 +148,6 @@ impl Manager {
             admin: config.access == Access::Admin,
             maxmemory: config.maxmemory,
             policy: config.eviction,
-            acl_path: config.aclfile.clone().unwrap_or_default(),
             primary: config.replicate.clone(),
             snapshot: Some(crate::replication::primary::snapshot),
             seed: self.setup.seed ^ u64::from(runtime.id.0) << 32,
@@ -270,19 +252,4 @@ pub(super) fn no_answer(missing: usize) -> OperatorError {
     let who = if missing == 1 { "a worker doesn't" } else { "some workers don't" };
     OperatorError::failed(format!("{who} answer in time"))
         .hint("`socketley logs` may say what keeps it; the request may still take effect")
-}
-
-/// The users of a cache's file, if it has one.
-fn read_users(config: &RuntimeConfig) -> Result<Option<Vec<User>>, OperatorError> {
-    let Some(path) = &config.aclfile else { return Ok(None) };
-    if config.password.is_some() {
-        let text = "a cache has `password` or `aclfile`, not both";
-        return Err(OperatorError::failed(text).hint("the file's user `default` has the password"));
-    }
-    let text = acl_file::read(path).map_err(|error| {
-        OperatorError::failed(format!("aclfile: {error}"))
-            .hint("an empty file will do: it leaves `default`, who may do everything")
-    })?;
-    let users = file::parse(&text, path, false);
-    users.map(Some).map_err(|error| OperatorError::failed(format!("aclfile: {error}")))
 }

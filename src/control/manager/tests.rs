@@ -215,7 +215,6 @@ fn manager(workers: usize, folder: &std::path::Path) -> Manager {
         stores: Arc::default(),
         resolved: Arc::default(),
         reports: Arc::default(),
-        errands: crate::runtime::errands::Errands::default(),
         logs: Logs::default(),
         state: Some(StateFolder::new(folder)),
         facts: serde_json::Map::new(),

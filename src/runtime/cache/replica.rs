@@ -332,12 +332,14 @@ pub fn on_timer(local: &mut Local, runtime: RuntimeId) {
     if state.is_some_and(|state| std::mem::take(&mut state.looks_again)) {
         look_at_store(local, runtime);
     }
+    let store = local.instance_at(index).cache.as_ref().map(|state| &state.store);
+    let log = store.and_then(|store| Some((store.feed_end(), store.own_log_offset()?)));
     let Some(upstream) = upstream(local, index) else { return };
     upstream.timer = None;
     let Some(slot) = upstream.slot else { return dial(local, index) };
-    let Some(link) = &upstream.link else { return };
+    let Some(link) = &mut upstream.link else { return };
     let mut out = Vec::new();
-    link.acknowledge(&mut out);
+    link.acknowledge(log, &mut out);
     if now_ms.saturating_sub(upstream.heard_ms) > limits::REPLICA_SILENCE_MS {
         return end(local, slot, "nothing came for too long");
     }

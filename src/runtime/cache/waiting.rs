@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::id::{ConnectionId, RuntimeId};
-use crate::limits;
 use crate::ring::Driver;
 use crate::runtime::connection::{Connection, Role};
 use crate::runtime::local::{Local, TimerEvent};
@@ -58,13 +57,8 @@ pub(super) fn apply(local: &mut Local) {
         let Some(connection) = local.connections.get_mut(slot) else { continue };
         let Role::Cache(client) = &mut connection.role else { continue };
         client.touched = false;
-        let is_over = client.over_soft_since_ms.is_some();
-        let (index, held) = (connection.instance, connection.outbox.bytes());
-        if is_over {
+        if client.over_soft_since_ms.is_some() {
             watch_slow(local, slot);
-        }
-        if held > limits::CACHE_TOLD_BYTES {
-            maintain_soon(local, index);
         }
         durable::hold_message(local, slot);
         mark_dirty(local, slot);

@@ -1,6 +1,4 @@
-//! The fields of what caches have on disk.
-
-use serde_json::json;
+//! The fields of caches that are kept on disk.
 
 use super::fields::{Field, Flag, ValueType};
 use super::values as v;
@@ -36,22 +34,5 @@ pub static FIELDS: &[Field] = &[
         required: false,
         write: |config, value| v::choice(value, &Sync::WORDS).map(|sync| config.appendfsync = sync),
         read: |config| v::word(config.appendfsync, &Sync::WORDS),
-    },
-    Field {
-        name: "aclfile",
-        aliases: &[],
-        kinds: &[Cache],
-        value: ValueType::File,
-        default: "none",
-        flag: Some(Flag { long: "aclfile", short: None, aliases: &[] }),
-        help: "the file of the users: read at the start and by ACL LOAD, written by ACL SAVE",
-        live: false,
-        required: false,
-        write: |config, value| {
-            v::text(value).map(|path| {
-                config.aclfile = (!path.is_empty()).then(|| path.to_owned());
-            })
-        },
-        read: |config| config.aclfile.as_ref().map(|path| json!(path)),
     },
 ];

@@ -213,6 +213,7 @@ impl Keeper {
             false => log.step(&mut *self.disk, now.monotonic_ms()),
         };
         self.store.set_safe_offset(log.safe_offset());
+        self.store.serve_copies(now.unix_ms);
         let wrote = result.as_ref().is_ok_and(|wrote| *wrote);
         self.note_log_error(result.err(), now);
         if wrote && look.sync != Sync::Always {

@@ -12,13 +12,10 @@ impl Keeper {
         if self.save.is_some() {
             return false;
         }
-        let held = self.store.lock(now.unix_ms);
-        let (wanted, logs) = (held.due_reload(), held.wants_log());
-        drop(held);
+        let wanted = self.store.lock(now.unix_ms).due_reload();
         let Some(wanted) = wanted else { return false };
-        // The log's files aren't the data before it has begun and has a base.
-        let is_behind = self.log.as_ref().map_or(logs, |log| log.needs_base());
-        if wanted.source == Source::Log && is_behind {
+        // The log's files aren't the data before it has a base.
+        if wanted.source == Source::Log && self.log.as_ref().is_some_and(|log| log.needs_base()) {
             return false;
         }
         let ended = self.check_files(&wanted).and_then(|()| self.end_log(now));

@@ -4,7 +4,6 @@
 //! pays one comparison for a change of users. Passwords are kept as SHA-256. It knows no connection; whose user is
 //! deleted is closed by `commands/acl.rs`.
 
-pub mod file;
 mod log;
 mod selector;
 mod user;
@@ -218,30 +217,6 @@ impl Acl {
                 self.assume(session, Arc::new(User::new(&user.name, false)));
             }
         }
-    }
-}
-
-/// Puts selectors together that spaces have taken apart.
-///
-/// # Errors
-/// The beginning of one that isn't closed.
-pub fn merged<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Vec<u8>>, String> {
-    let mut all: Vec<Vec<u8>> = Vec::new();
-    let mut open: Option<Vec<u8>> = None;
-    for word in words {
-        let part = match open.take() {
-            Some(begun) => [&begun[..], b" ", word].concat(),
-            None => word.to_vec(),
-        };
-        if part.starts_with(b"(") && !part.ends_with(b")") {
-            open = Some(part);
-        } else {
-            all.push(part);
-        }
-    }
-    match open {
-        None => Ok(all),
-        Some(begun) => Err(String::from_utf8_lossy(&begun).into_owned()),
     }
 }
 

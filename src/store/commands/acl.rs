@@ -3,9 +3,7 @@
 use super::introspection::categories;
 use super::{Call, Command, CommandResult, Flags, Keys, help, table};
 use crate::proto::resp::strict_integer;
-use crate::store::acl::file::Errand;
-use crate::store::acl::{Acl, CATEGORIES, User, hexadecimal, merged};
-use crate::store::blocked::Waiting;
+use crate::store::acl::{CATEGORIES, User, hexadecimal};
 use crate::store::clients::Delivery;
 use crate::store::session::State;
 use crate::store::{CommandError, Reply};
@@ -32,9 +30,9 @@ pub const COMMANDS: &[Command] = &[Command {
         row("getuser", 3, ADMIN, "Returns a user's rules", "6.0.0", getuser),
         row("help", 2, Flags::LOADING.and(Flags::STALE), "Lists the subcommands", "6.0.0", usage),
         row("list", 2, ADMIN, "Returns all users' rules", "6.0.0", list),
-        row("load", 2, ADMIN, "Reads the users from their file", "6.0.0", load),
+        row("load", 2, ADMIN, "Reads the users from their file", "6.0.0", no_file),
         row("log", -2, ADMIN, "Returns what was refused lately", "6.0.0", log),
-        row("save", 2, ADMIN, "Writes the users to their file", "6.0.0", save),
+        row("save", 2, ADMIN, "Writes the users to their file", "6.0.0", no_file),
         row("setuser", -3, ADMIN, "Creates or changes a user", "6.0.0", setuser),
         row("users", 2, ADMIN, "Returns the names of all users", "6.0.0", users),
         row("whoami", 2, PLAIN, "Returns the name of this connection's user", "6.0.0", whoami),
@@ -82,30 +80,8 @@ fn usage(call: &mut Call<'_>) -> CommandResult {
     Ok(())
 }
 
-fn load(call: &mut Call<'_>) -> CommandResult {
-    by_file(call, |_, wait| Errand::Load { wait })
-}
-
-fn save(call: &mut Call<'_>) -> CommandResult {
-    by_file(call, |acl, wait| Errand::Save { wait, text: acl.text() })
-}
-
-/// Has the file read or written, and waits until that is done.
-fn by_file(call: &mut Call<'_>, make: fn(&Acl, u64) -> Errand) -> CommandResult {
-    if call.instance.acl_file.is_none() {
-        return Err(NO_FILE);
-    }
-    let (keys, kind, timeout_ms, again, or_gone) = (call.args.first(0), None, None, None, false);
-    let at_once = |reply: &mut Reply<'_>| {
-        reply.error(b"ERR a file takes time, which there is none for in a transaction or script");
-    };
-    let too_late = at_once;
-    call.wait(Waiting { keys, kind, or_gone, timeout_ms, at_once, too_late, again })?;
-    if let Some(ticket) = call.session.wait {
-        let errand = make(&call.instance.acl, ticket.number);
-        call.instance.acl_errands.push(errand);
-    }
-    Ok(())
+fn no_file(_: &mut Call<'_>) -> CommandResult {
+    Err(NO_FILE)
 }
 
 fn whoami(call: &mut Call<'_>) -> CommandResult {
@@ -194,11 +170,7 @@ fn setuser(call: &mut Call<'_>) -> CommandResult {
     let acl = &mut call.instance.acl;
     let mut user =
         acl.user(name).map_or_else(|| User::new(name, all_channels), |user| (**user).clone());
-    let modifiers = merged(call.args.from(3).iter()).map_err(|begun| {
-        let text = format!("ERR Unmatched parenthesis in acl selector starting at '{begun}'.");
-        CommandError::Owned(text.into_bytes())
-    })?;
-    for modifier in modifiers {
+    for modifier in merged(call.args.from(3).iter())? {
         user.modify(&modifier, all_channels).map_err(|reason| {
             let shown = String::from_utf8_lossy(&modifier);
             let text = format!("ERR Error in ACL SETUSER modifier '{shown}': {reason}");
@@ -208,6 +180,31 @@ fn setuser(call: &mut Call<'_>) -> CommandResult {
     acl.put(user);
     call.reply.ok();
     Ok(())
+}
+
+/// Puts selectors together that spaces have taken apart.
+fn merged<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Vec<u8>>, CommandError> {
+    let mut all: Vec<Vec<u8>> = Vec::new();
+    let mut open: Option<Vec<u8>> = None;
+    for word in words {
+        let part = match open.take() {
+            Some(begun) => [&begun[..], b" ", word].concat(),
+            None => word.to_vec(),
+        };
+        if part.starts_with(b"(") && !part.ends_with(b")") {
+            open = Some(part);
+        } else {
+            all.push(part);
+        }
+    }
+    match open {
+        None => Ok(all),
+        Some(begun) => {
+            let shown = String::from_utf8_lossy(&begun);
+            let text = format!("ERR Unmatched parenthesis in acl selector starting at '{shown}'.");
+            Err(CommandError::Owned(text.into_bytes()))
+        }
+    }
 }
 
 fn deluser(call: &mut Call<'_>) -> CommandResult {

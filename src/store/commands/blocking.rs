@@ -3,6 +3,7 @@
 //! Each does what its namesake without B does; one that finds nothing says so with [`Call::wait`] and is run again when
 //! one of its keys has become what it wants.
 
+use super::super::copies::{wait, waitaof};
 use super::collection::{Run, at_least, found_at, row};
 use super::list::{end, move_one, pop_from_first};
 use super::{Call, Command, CommandResult, Flags, Keys, sorted_set};
@@ -56,7 +57,7 @@ pub(super) fn timeout(text: &[u8]) -> Result<Option<u64>, CommandError> {
     bounded(ms as i64)
 }
 
-pub(super) fn milliseconds(text: &[u8]) -> Result<Option<u64>, CommandError> {
+pub(in crate::store) fn milliseconds(text: &[u8]) -> Result<Option<u64>, CommandError> {
     bounded(
         parse_integer(text)
             .ok_or(CommandError::Text("ERR timeout is not an integer or out of range"))?,
@@ -189,55 +190,4 @@ fn pop_member(call: &mut Call<'_>, highest: bool) -> CommandResult {
         return Ok(());
     }
     wait_for(call, keys, Kind::SortedSet, timeout_ms, |reply| reply.null_array())
-}
-
-/// There are no replicas: none has the writes, now or later.
-fn wait(call: &mut Call<'_>) -> CommandResult {
-    let replicas = parse_integer(call.args.at(1)).ok_or(CommandError::NotInteger)?;
-    let timeout_ms = milliseconds(call.args.at(2))?;
-    wait_for_nobody(call, replicas > 0, timeout_ms, |reply| reply.integer(0))
-}
-
-/// Nothing is written to a disk, and there are no replicas.
-fn waitaof(call: &mut Call<'_>) -> CommandResult {
-    let range = "ERR value is out of range, must be between 0 and 1";
-    let local = parse_integer(call.args.at(1)).filter(|local| (0..=1).contains(local));
-    let local = local.ok_or(CommandError::Text(range))?;
-    let replicas = parse_integer(call.args.at(2)).filter(|replicas| *replicas >= 0);
-    let replicas =
-        replicas.ok_or(CommandError::Text("ERR value is out of range, must be positive"))?;
-    let timeout_ms = milliseconds(call.args.at(3))?;
-    if local > 0 {
-        return Err(CommandError::Text(
-            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
-        ));
-    }
-    wait_for_nobody(call, replicas > 0, timeout_ms, |reply| {
-        reply.array(2);
-        reply.integer(0);
-        reply.integer(0);
-    })
-}
-
-fn wait_for_nobody(
-    call: &mut Call<'_>,
-    wanted: bool,
-    timeout_ms: Option<u64>,
-    answer: fn(&mut Reply<'_>),
-) -> CommandResult {
-    if !wanted {
-        answer(&mut call.reply);
-        return Ok(());
-    }
-    let keys = call.args.first(0);
-    let (at_once, too_late) = (answer, answer);
-    call.wait(Waiting {
-        keys,
-        kind: None,
-        or_gone: false,
-        timeout_ms,
-        at_once,
-        too_late,
-        again: None,
-    })
 }

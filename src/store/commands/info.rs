@@ -218,10 +218,8 @@ fn persistence(text: &mut Text<'_>) {
     };
     let whole = |ms: Option<u64>| ms.map_or(-1, |ms| ms.div_ceil(1000) as i64);
     let status = |error: &Option<String>| if error.is_none() { "ok" } else { "err" };
-    // What has been asked for and is about to begin is in progress for whoever waits for it.
-    let (saving, rewriting) = (kept.saving_since_ms.is_some(), kept.rewriting_since_ms.is_some());
-    let saves = saving || (kept.save_wanted && !rewriting);
-    let rewrites = rewriting || (kept.rewrite_wanted && !saving);
+    let saves = kept.saving_since_ms.is_some();
+    let rewrites = kept.rewriting_since_ms.is_some();
     text.line("loading", u8::from(kept.load != Load::Done));
     text.line("async_loading", 0);
     if let Load::Running { read, total } = kept.load {
@@ -246,7 +244,7 @@ fn persistence(text: &mut Text<'_>) {
     text.line("rdb_last_load_keys_loaded", kept.loaded.0);
     text.line("aof_enabled", u8::from(text.instance.config.append_only));
     text.line("aof_rewrite_in_progress", u8::from(rewrites));
-    text.line("aof_rewrite_scheduled", u8::from(kept.rewrite_wanted && saving));
+    text.line("aof_rewrite_scheduled", u8::from(kept.rewrite_wanted && saves));
     text.line("aof_last_rewrite_time_sec", whole(kept.last_rewrite_took_ms));
     text.line("aof_current_rewrite_time_sec", seconds(kept.rewriting_since_ms));
     text.line("aof_last_bgrewrite_status", status(&kept.rewrite_error));

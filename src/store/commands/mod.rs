@@ -5,7 +5,7 @@
 mod acl;
 mod bitfield;
 pub mod bitmap;
-mod blocking;
+pub(super) mod blocking;
 pub mod client;
 mod client_wait;
 mod cluster;

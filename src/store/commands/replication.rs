@@ -103,6 +103,7 @@ fn replconf(call: &mut Call<'_>) -> CommandResult {
         replica.address = host.trim_matches(['[', ']']).to_owned();
     }
     let number = |value: &[u8]| std::str::from_utf8(value).ok()?.parse::<u64>().ok();
+    let mut acknowledges = false;
     for at in (1..args.len()).step_by(2) {
         let Some(value) = args.get(at + 1) else { return Err(CommandError::Syntax) };
         match args.at(at).to_ascii_lowercase().as_slice() {
@@ -112,11 +113,14 @@ fn replconf(call: &mut Call<'_>) -> CommandResult {
             }
             b"ip-address" => replica.address = String::from_utf8_lossy(value).into_owned(),
             b"ack" => {
-                // Not answered.
                 let offset = number(value).unwrap_or_default();
                 replica.acknowledged = offset.max(replica.acknowledged);
                 replica.acknowledged_ms = now_ms;
-                return Ok(());
+                acknowledges = true;
+            }
+            b"fack" => {
+                replica.saved = number(value).unwrap_or_default().max(replica.saved);
+                acknowledges = true;
             }
             b"capa" | b"version" | b"rdb-only" | b"rdb-filter-only" => {}
             option => {
@@ -126,7 +130,11 @@ fn replconf(call: &mut Call<'_>) -> CommandResult {
             }
         }
     }
-    call.reply.ok();
+    if acknowledges {
+        call.instance.copies.note_news();
+    } else {
+        call.reply.ok();
+    }
     Ok(())
 }
 

@@ -67,6 +67,7 @@ pub const HIDDEN: &[&str] = &["key-load-delay", "rdb-key-save-delay"];
 /// All of them, by name.
 #[rustfmt::skip]
 pub const KEPT: &[Kept] = &[
+    kept("aclfile", "", Fixed),
     kept("active-defrag-cycle-max", "25", Integer(1, 99)),
     kept("active-defrag-cycle-min", "1", Integer(1, 99)),
     kept("active-defrag-ignore-bytes", "104857600", Memory),

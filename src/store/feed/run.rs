@@ -38,6 +38,7 @@ pub(in crate::store) fn run(
     let empties = matches!(row.name, "flushall" | "flushdb") && result.is_ok();
     if (call.keyspace.dirty != dirty && writes) || empties {
         tell(call, row, (database, mark));
+        call.session.written = call.instance.feed.offset();
     }
     if swaps {
         call.instance.tell_lost(call.keyspace);
@@ -69,12 +70,17 @@ fn contain(
     row: &Command,
     look: fn(&mut Call<'_>, &Command) -> CommandResult,
 ) -> CommandResult {
+    let before = call.instance.feed.offset();
     call.instance.feed.open();
     let result = look(call, row);
     call.instance.tell_lost(call.keyspace);
     // A script that isn't at its end goes on later, and nothing else changes data until then.
     if call.instance.scripting.suspended.is_none() {
         call.instance.feed.close();
+    }
+    let end = call.instance.feed.offset();
+    if end != before {
+        call.session.written = end;
     }
     result
 }
