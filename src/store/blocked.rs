@@ -439,6 +439,20 @@ pub(super) fn unblock(call: &mut Call<'_>, client: u64, how: Unblock) -> bool {
     true
 }
 
+/// The store has become a replica: nobody waits for what only clients of a primary do.
+pub(super) fn end_waits_of_primary(keyspace: &mut Keyspace, instance: &mut Instance) {
+    const LINE: &[u8] = b"UNBLOCKED force unblock from blocking operation, instance state changed \
+                          (master -> replica?)";
+    let mut numbers = instance.blocked.numbers(|wait| wait.kind.is_some());
+    numbers.extend(instance.copies.waiting());
+    for number in numbers {
+        instance.statistics.count_error(LINE);
+        finish(keyspace, instance, number, |wait, out| {
+            Reply::new(out, wait.session.resp3).error(LINE);
+        });
+    }
+}
+
 /// Lets all go on whose commands were postponed.
 pub(super) fn end_pause(call: &mut Call<'_>) {
     go_on(call.keyspace, call.instance);

@@ -47,6 +47,11 @@ impl Copies {
         self.waits.contains(&number)
     }
 
+    /// The numbers of waits for copies.
+    pub fn waiting(&self) -> impl Iterator<Item = u64> {
+        self.waits.iter().copied()
+    }
+
     /// A wait has ended.
     pub fn forget(&mut self, number: u64) {
         self.waits.remove(&number);

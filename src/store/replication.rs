@@ -6,7 +6,7 @@
 use super::call::CommandError;
 use super::commands::{Command, Flags};
 use super::instance::{Attention, Instance};
-use super::{Keyspace, instance};
+use super::{Keyspace, blocked, instance};
 
 /// The role of a store.
 #[derive(Debug)]
@@ -147,6 +147,9 @@ impl Instance {
         });
         let is_replica = replication.upstream.is_some();
         self.end_replicas();
+        if is_replica {
+            blocked::end_waits_of_primary(keyspace, self);
+        }
         self.attention.set(Attention::REPLICA, is_replica);
         keyspace.keep_expired(is_replica || self.attention.any(Attention::PAUSED));
         true

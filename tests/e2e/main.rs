@@ -25,6 +25,7 @@ mod replica;
 mod restart;
 mod scripts;
 mod seed;
+mod sentinel;
 mod sockets;
 mod tls;
 mod websocket;

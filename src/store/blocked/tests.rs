@@ -290,3 +290,19 @@ fn consumers_of_groups() {
         ),
     ]);
 }
+
+/// A client of a primary that became a replica waited for ever: nobody can write there any more.
+#[test]
+fn nobody_waits_at_a_store_that_becomes_a_replica() {
+    let ended = "-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)";
+    let mut crowd = Crowd::new(3);
+    crowd.check(&[
+        ("a blpop l 0", "", ""),
+        ("b wait 1 0", "", ""),
+        ("c replicaof 127.0.0.1 1", "+OK", &format!("a: {ended} / b: {ended}")),
+        ("a get k", "$-1", ""),
+        ("c slaveof no one", "+OK", ""),
+        ("b rpush l x", ":1", ""),
+        ("a blpop l 0", "*2 $1 l $1 x", ""),
+    ]);
+}
