@@ -83,6 +83,7 @@ local function failed(runtime, record, event, err)
   if err == "not enough memory" then
     collectgarbage()
     collectgarbage()
+    err = "not enough memory: the app's VM may have " .. sk.memory_mb .. " MB"
   end
   sk.native.report(runtime and runtime.id or -1, describe(runtime, record, event), err)
 end

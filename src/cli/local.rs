@@ -159,10 +159,30 @@ fn init(file: &Path) -> Result<u8, OperatorError> {
         _ => OperatorError::failed(format!("can't write {shown}: {error}")),
     };
     let starter = bundle::find("lua/starter.lua").expect("the starter app is bundled");
-    let mut opened = OpenOptions::new().write(true).create_new(true).open(file).map_err(failed)?;
-    opened.write_all(starter.text.as_bytes()).map_err(failed)?;
+    let test = bundle::find("lua/starter_test.lua").expect("the starter's test is bundled");
     let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
-    Ok(print(&format!("{shown}\nnow: socketley run {name}\n")))
+    let stem = file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy();
+    let beside = file.with_file_name(format!("{stem}_test.lua"));
+    let loaded = format!("t.load {}", serde_json::Value::from(name.as_ref()));
+    let create = |path: &Path, text: &str| {
+        let mut opened = OpenOptions::new().write(true).create_new(true).open(path)?;
+        opened.write_all(text.as_bytes())
+    };
+    create(file, starter.text).map_err(failed)?;
+    let tests = create(&beside, &test.text.replace("t.load \"app.lua\"", &loaded));
+    let told = match tests {
+        Ok(()) => {
+            format!("{shown}\n{}\nnow: socketley test, socketley run {name}\n", beside.display())
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            format!("{shown}\n{} was there already\nnow: socketley run {name}\n", beside.display())
+        }
+        Err(error) => {
+            let text = format!("can't write {}: {error}", beside.display());
+            return Err(OperatorError::failed(text));
+        }
+    };
+    Ok(print(&told))
 }
 
 fn help(invocation: &Invocation, name: Option<&str>) -> Result<u8, OperatorError> {

@@ -96,6 +96,7 @@ pub static FILES: &[Bundled] = bundle! {
     "lua/out.lua",
     "lua/shared.lua",
     "lua/starter.lua",
+    "lua/starter_test.lua",
     "lua/store/boot.lua",
     "lua/store/commands.lua",
     "lua/store/libraries.lua",

@@ -84,6 +84,7 @@ pub(super) fn make(
     sk.raw_set("pointers", pointers(&lua, context, watch, events)?)?;
     sk.raw_set("native", natives::table(&lua, context, &runtimes)?)?;
     sk.raw_set("miss_wait_ms", MISS_WAIT_MS)?;
+    sk.raw_set("memory_mb", app.limits.memory_bytes >> 20)?;
     sk.raw_set("restricted", app.limits.restricted)?;
     sk.raw_set("package_path", if app.limits.restricted { "" } else { PACKAGE_PATH })?;
     sk.raw_set("loop_text", text("loop"))?;

@@ -321,3 +321,27 @@ fn edit_changes_what_it_names() {
     daemon.cli("start chat").ok();
     assert_eq!(daemon.port("chat").to_string(), port);
 }
+
+/// What `init` writes passes its own test, whatever the file is called, and nothing is overwritten.
+#[test]
+fn an_app_of_init_passes_its_test() {
+    let folder = Folder::new();
+    let cli = |words: &[&str]| {
+        let mut command = in_home(&folder);
+        command.args(words);
+        run(command, "")
+    };
+    for name in ["app", "talk"] {
+        let file = format!("{name}.lua");
+        let said = cli(&["init", &file]).ok();
+        assert!(said.contains(&format!("{name}_test.lua")), "{said}");
+        cli(&["check", &file]).ok();
+    }
+    let said = cli(&["test"]).ok();
+    assert!(said.contains("2 passed, 0 failed"), "{said}");
+    cli(&["init", "talk.lua"]).fails(1, &["is there already"]);
+    folder.write("new_test.lua", "mine");
+    let said = cli(&["init", "new.lua"]).ok();
+    assert!(said.contains("new_test.lua was there already"), "{said}");
+    assert_eq!(std::fs::read_to_string(folder.join("new_test.lua")).unwrap(), "mine");
+}

@@ -2,54 +2,9 @@
 
 use crate::support::{Daemon, Peer};
 
-const RUNAWAYS: &str = r#"
-local function forever() while true do end end
-local ways = {
-  loop = forever,
-  pcall = function() while true do pcall(forever) end end,
-  xpcall = function() while true do xpcall(forever, forever) end end,
-  coroutine = function() while true do coroutine.wrap(function() pcall(forever) end)() end end,
-  pattern = function() return ("a"):rep(30):find(("a*"):rep(30) .. "b") end,
-  memory = function() return #("x"):rep(2 ^ 30) end,
-  recursion = function() local function deeper() return 1 + deeper() end return deeper() end,
-}
-server "wild" {
-  port = 0,
-  on_message = function(conn, line)
-    if ways[line] then ways[line]() end
-    conn:send("fine: " .. line)
-  end,
-}
-"#;
-
 const QUIET: &str = r#"
 server "quiet" { port = 0, on_message = function(conn, line) conn:send(line) end }
 "#;
-
-#[test]
-fn runaway_handlers_are_stopped_and_the_others_go_on() {
-    // One worker: what holds it up would hold up everyone.
-    let daemon = Daemon::with(&["--workers", "1"]);
-    daemon.folder.write("wild.lua", RUNAWAYS);
-    daemon.folder.write("quiet.lua", QUIET);
-    daemon.cli("apply wild.lua quiet.lua").ok();
-    let mut neighbour = Peer::connect(daemon.port("quiet"));
-    for way in ["loop", "pcall", "xpcall", "coroutine", "pattern", "memory", "recursion"] {
-        let mut wild = Peer::connect(daemon.port("wild"));
-        wild.say(way);
-        neighbour.say(way);
-        neighbour.hears(&[way]);
-        // That handler is over without an answer; the runtime and its connection live.
-        wild.say("and now?");
-        wild.hears(&["fine: and now?"]);
-    }
-    let logs = daemon.cli("logs wild").ok();
-    assert!(logs.contains("wild.lua:2"), "no place of the endless loop in {logs}");
-    assert!(logs.contains("time"), "no word of the time budget in {logs}");
-    assert!(logs.contains("memory"), "no word of the memory limit in {logs}");
-    assert!(logs.contains("stack overflow"), "no word of the recursion in {logs}");
-    assert_eq!(daemon.row("quiet")["status"], "running");
-}
 
 #[test]
 fn a_runaway_file_is_refused() {

@@ -23,6 +23,7 @@ mod readme;
 mod reload;
 mod replica;
 mod restart;
+mod runaway;
 mod scripts;
 mod seed;
 mod sentinel;
