@@ -68,6 +68,8 @@ pub struct Stopping {
     pub behind: bool,
     /// Its connections may go on for the drain's time.
     pub drains: bool,
+    /// Other workers serve it: it may come back before its time is over.
+    pub leaves: bool,
     /// When to close by force.
     pub timer: Option<TimerId>,
 }

@@ -56,6 +56,9 @@ pub enum ToWorker {
     Open { connection: ConnectionId },
     /// Close the runtime's connections after at most `drain_ms`, run `on_stop`, answer [`FromWorker::Stopped`].
     Stop { request: u64, runtime: RuntimeId, drain_ms: u64 },
+    /// The runtime is served by other workers from now on: as [`ToWorker::Stop`] without an answer, but a proxy's clients
+    /// here are served until they pause or the time is over. [`ToWorker::Place`] and `Commit` take it back.
+    Leave { runtime: RuntimeId, drain_ms: u64 },
     /// Send a message to one of the runtime's connections or to all of them. `request` 0 wants no answer;
     /// else [`FromWorker::SentTo`] tells how many got it. `kind`: what it is to a WebSocket, if that is known.
     Send { request: u64, runtime: RuntimeId, to: Recipients, bytes: Arc<[u8]>, kind: Option<Kind> },

@@ -21,6 +21,7 @@ impl Local {
         let app = placement.app.map(|(app, _)| app);
         let kind = placement.config.kind;
         let handlers = self.handlers_of(app, id);
+        self.come_back(id);
         if let Some(instance) = self.instance(id) {
             let same_app = instance.app() == app;
             let kept = match placement.config.kind {
@@ -67,6 +68,16 @@ impl Local {
             RuntimeKind::Proxy => super::proxy::health::begin(self, index),
             RuntimeKind::Cache => super::cache::replica::look_at_store(self, id),
             RuntimeKind::Server => {}
+        }
+    }
+
+    /// A runtime that was about to leave stays: those who are still there needn't go.
+    fn come_back(&mut self, id: RuntimeId) {
+        let Some(instance) = self.instance(id) else { return };
+        if let Some(stopping) = instance.stopping.take_if(|it| it.leaves && it.drains)
+            && let Some(timer) = stopping.timer
+        {
+            self.timers.cancel(timer);
         }
     }
 
@@ -218,6 +229,15 @@ impl Local {
     /// Stops a runtime: accepting at once, then `on_stop`, then its connections, each after its last bytes. A second
     /// stop of the same runtime can only shorten the first one's time.
     pub fn stop(&mut self, request: u64, runtime: RuntimeId, drain_ms: u64) {
+        self.stop_as(request, runtime, drain_ms, false);
+    }
+
+    /// Other workers serve a runtime from now on.
+    pub fn leave(&mut self, runtime: RuntimeId, drain_ms: u64) {
+        self.stop_as(0, runtime, drain_ms, true);
+    }
+
+    fn stop_as(&mut self, request: u64, runtime: RuntimeId, drain_ms: u64, leaves: bool) {
         let now = self.now;
         let Some(&index) = self.index.get(&runtime) else {
             return self.control.send(FromWorker::Stopped { request });
@@ -225,17 +245,26 @@ impl Local {
         let timer = self.timers.insert(now, drain_ms, TimerEvent::DrainEnds { runtime });
         if let Some(stopping) = &mut self.instance_at(index).stopping {
             stopping.requests.push(request);
+            if stopping.leaves && !leaves {
+                (stopping.leaves, stopping.drains) = (false, false);
+                self.close_members(index, false);
+                self.check_stopped(index);
+            }
             return;
         }
         self.end_listeners(runtime, None);
         let behind = super::cache::hooks::write_out(self, index);
         let instance = self.instance_at(index);
-        // Requests end by themselves; a stream doesn't say when.
+        // Requests end by themselves; a stream doesn't say when. A client that doesn't know that its proxy leaves may
+        // have sent a request already: it is told with an answer.
         let is_http = instance.config().protocol == Protocol::Http;
-        let is_proxy = drain_ms > 0 && instance.config().kind == RuntimeKind::Proxy && !is_http;
+        let is_proxy = drain_ms > 0 && instance.config().kind == RuntimeKind::Proxy;
+        let drains = is_proxy && (leaves || !is_http);
         let (requests, timer) = (vec![request], Some(timer));
         instance.stopping =
-            Some(Stopping { requests, handler: false, behind, timer, drains: is_proxy });
+            Some(Stopping { requests, handler: false, behind, drains, leaves, timer });
+        let kept = if drains { instance.proxy.take_older(u64::MAX) } else { Vec::new() };
+        super::proxy::http::drop_kept(self, kept);
         if !behind {
             self.stop_handlers(index);
         }

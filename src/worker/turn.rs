@@ -419,6 +419,7 @@ fn on_message(local: &mut Local, message: ToWorker) {
             local.adopt(runtime, fd, peer, arrival);
         }
         ToWorker::Stop { request, runtime, drain_ms } => local.stop(request, runtime, drain_ms),
+        ToWorker::Leave { runtime, drain_ms } => local.leave(runtime, drain_ms),
         ToWorker::Send { request, runtime, to, bytes, kind } => {
             let count = local.send_to(runtime, to, &bytes, kind);
             if request != 0 {

@@ -256,8 +256,12 @@ impl Load {
                             assert_eq!(body, path, "an answer to someone else");
                             good.fetch_add(1, Ordering::Relaxed);
                         }
-                        Some((502..=504, ..)) | None => drop(bad.fetch_add(1, Ordering::Relaxed)),
-                        Some(other) => panic!("{other:?}"),
+                        failed @ (Some((502..=504, ..)) | None) => {
+                            // Shown if the test finds it too many.
+                            println!("{path}: {failed:?}");
+                            bad.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Some(other) => panic!("{path}: {other:?}"),
                     }
                 }
             }));
@@ -317,4 +321,77 @@ fn a_backend_that_dies_or_hangs_costs_at_most_what_it_had() {
     assert!(failed <= CLIENTS, "{failed} requests failed with the backend that hung");
     assert!(load.end() <= 2 * CLIENTS);
     drop((second, third));
+}
+
+/// Backends change, and the file with them, while requests come: nobody notices.
+#[test]
+fn changes_fail_no_request() {
+    let daemon = Daemon::start();
+    let text = |backends: &str, more: &str| {
+        format!(
+            r#"
+              local function echo(name)
+                return server(name) {{ port = 0, protocol = "http", on_http_request = function(req) return req.path end }}
+              end
+              local a, b, c = echo "a", echo "b", echo "c"
+              proxy "gw" {{ port = 0, backends = {{ {backends} }}, {more} }}
+            "#
+        )
+    };
+    daemon.folder.write("gw.lua", &text("a, b", ""));
+    daemon.cli("apply gw.lua").ok();
+    let port = daemon.port("gw");
+    until("both workers know the servers' ports", || {
+        let is_good = |_| Client::new(port).try_ask(&get("/")).is_some_and(|it| it.0 == 200);
+        (0..CLIENTS).all(is_good).then_some(())
+    });
+    let load = Load::start(daemon.port("gw"));
+    load.until_more(100);
+    for round in 0..4 {
+        let (backends, more) = [
+            ("a, c", "strategy = 'least-conn'"),
+            ("{ a, weight = 2 }, b, c", "on_route = function(req) return 1 end"),
+            ("c", "via = 'x'"),
+            ("a, b", "request_headers = { ['X-A'] = 'b' }"),
+        ][round];
+        daemon.folder.write("gw.lua", &text(backends, more));
+        daemon.cli("apply gw.lua").ok();
+        load.until_more(50);
+        daemon.cli("backend gw a drain --weight 2");
+        load.until_more(50);
+        daemon.cli("backend gw a up");
+        load.until_more(50);
+    }
+    assert_eq!(load.end(), 0, "{}", daemon.log());
+}
+
+/// A proxy that gets its first handler moves to one worker; clients of the other whose next request was on its way were
+/// cut off.
+#[test]
+fn clients_of_a_worker_that_a_proxy_leaves_lose_nothing() {
+    let daemon = Daemon::with(&["--workers", "2"]);
+    let text = |more: &str| {
+        format!(
+            r#"
+              local a = server "a" {{ port = 0, protocol = "http", on_http_request = function(req) return req.path end }}
+              proxy "gw" {{ port = 0, backends = {{ a }}, {more} }}
+            "#
+        )
+    };
+    daemon.folder.write("gw.lua", &text(""));
+    daemon.cli("apply gw.lua").ok();
+    let port = daemon.port("gw");
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::new(port)).collect();
+    let mut told = 0;
+    for round in 0..4 {
+        for client in &mut clients {
+            let (status, head, body) = client.ask(&get("/x"));
+            assert_eq!((status, body.as_str()), (200, "/x"), "in round {round}");
+            told += usize::from(head.contains("Connection: close"));
+        }
+        let more = if round % 2 == 0 { "on_route = function(req) return 0 end" } else { "" };
+        daemon.folder.write("gw.lua", &text(more));
+        daemon.cli("apply gw.lua").ok();
+    }
+    assert!(told > 0, "the proxy has left a worker that had clients");
 }

@@ -336,7 +336,7 @@ impl Manager {
         }
         for (worker, runtime) in leaving {
             let drain_ms = crate::limits::DRAIN_MS;
-            self.tell(worker, ToWorker::Stop { request: 0, runtime, drain_ms });
+            self.tell(worker, ToWorker::Leave { runtime, drain_ms });
         }
         let steps = std::mem::take(&mut commit.steps);
         let home = commit.generation.workers.clone();

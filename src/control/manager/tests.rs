@@ -183,6 +183,10 @@ impl World {
                 self.placed.remove(&(worker, runtime.0));
                 (format!("stop {}", runtime.0), Some(FromWorker::Stopped { request }))
             }
+            ToWorker::Leave { runtime, .. } => {
+                self.placed.remove(&(worker, runtime.0));
+                (format!("leave {}", runtime.0), None)
+            }
             ToWorker::Send { request, bytes, .. } => {
                 let line = format!("send {}", String::from_utf8_lossy(&bytes));
                 (line, Some(FromWorker::SentTo { request, count: 2 }))

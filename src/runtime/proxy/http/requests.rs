@@ -159,6 +159,12 @@ fn on_head(local: &mut Local, slot: u32, head: &[u8], request: Request) {
     exchange.closes = !request.keep_alive || front.is_closing;
     exchange.start_ns = now.monotonic_ns;
     let instance = local.instance_at(index);
+    if instance.stopping.is_some()
+        && let Some(front) = front_at(local, slot)
+    {
+        front.exchange.closes = true;
+    }
+    let instance = local.instance_at(index);
     StatsCell::add(&instance.cell(worker).messages, 1);
     instance.proxy.paid();
     let asks = instance.handlers.has(Handlers::ON_ROUTE);
