@@ -9,6 +9,7 @@ use std::cell::Cell;
 
 use super::entry::class_bytes;
 use tikv_jemalloc_ctl::thread::{ThreadLocal, allocatedp, deallocatedp};
+use tikv_jemalloc_ctl::{Access, AsName, arenas};
 
 thread_local! {
     static COUNTERS: Option<(ThreadLocal<u64>, ThreadLocal<u64>)> = counters();
@@ -60,6 +61,21 @@ pub fn allocation_bytes(bytes: usize) -> i64 {
 #[inline]
 fn own_balance() -> i64 {
     balance() - OUTSIDE.with(Cell::get)
+}
+
+/// Gives pages that hold nothing back to the kernel at once, of all arenas. It takes time: not while a store is held.
+///
+/// An arena's `purge` takes no value, which the safe interface can't say; a decay time of none, for a moment, does the same.
+pub fn purge() {
+    let name = |arena: u32| format!("arena.{arena}.dirty_decay_ms\0").into_bytes();
+    for arena in 0..arenas::narenas::read().unwrap_or_default() {
+        let name = name(arena);
+        // An arena that nobody has used yet has none.
+        if let Ok(decay_ms) = Access::<isize>::read(name.name()) {
+            name.name().write(0_isize).ok();
+            name.name().write(decay_ms).ok();
+        }
+    }
 }
 
 /// One store's sum.
@@ -116,6 +132,22 @@ mod tests {
         assert_eq!(meter.bytes(), 102_400);
         drop(kept);
         assert_eq!(meter.bytes(), 0);
+    }
+
+    #[test]
+    fn free_pages_are_given_back() {
+        let arena: u32 = Access::<u32>::read(b"thread.arena\0".name()).expect("this thread's");
+        let dirty_pages = || -> usize {
+            tikv_jemalloc_ctl::epoch::advance().expect("figures are gathered");
+            let name = format!("stats.arenas.{arena}.pdirty\0").into_bytes();
+            Access::<usize>::read(name.name()).expect("it counts")
+        };
+        let blocks: Vec<Vec<u8>> = (0..64).map(|_| vec![1; 1 << 20]).collect();
+        drop(blocks);
+        // Other tests use the arena, too: for less than these 64 MB.
+        assert!(dirty_pages() > 8_000, "{} pages wait", dirty_pages());
+        purge();
+        assert!(dirty_pages() < 4_000, "{} pages are left", dirty_pages());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Call, Command, CommandResult, Flags, Keys, help};
 use crate::proto::resp::strict_integer;
-use crate::store::CommandError;
+use crate::store::{CommandError, meter};
 
 /// This file's rows.
 pub const COMMANDS: &[Command] = &[Command {
@@ -10,6 +10,7 @@ pub const COMMANDS: &[Command] = &[Command {
     subcommands: &[
         row("doctor", 2, "Says what is wrong with the memory in use", "4.0.0", doctor),
         row("help", 2, "Lists the subcommands", "4.0.0", usage),
+        row("purge", 2, "Gives free memory back to the system", "4.0.0", purge),
         row("stats", 2, "Returns figures about memory", "4.0.0", stats),
         Command {
             flags: Flags::READONLY,
@@ -37,6 +38,7 @@ fn usage(call: &mut Call<'_>) -> CommandResult {
         "MEMORY",
         &[
             ("DOCTOR", "Return memory problems reports."),
+            ("PURGE", "Attempt to purge dirty pages for reclamation by the allocator."),
             ("STATS", "Return information about the memory usage of the server."),
             (
                 "USAGE <key> [SAMPLES <count>]",
@@ -76,6 +78,13 @@ fn doctor(call: &mut Call<'_>) -> CommandResult {
         _ => "Nothing wrong was found with the memory in use.\n".to_owned(),
     };
     call.reply.verbatim("txt", text.as_bytes());
+    Ok(())
+}
+
+/// As soon as the store isn't held any more.
+fn purge(call: &mut Call<'_>) -> CommandResult {
+    call.instance.nudges.push(Box::new(meter::purge));
+    call.reply.ok();
     Ok(())
 }
 
