@@ -16,6 +16,14 @@ impl<'a> Args<'a> {
         Args { base, spans }
     }
 
+    /// The same arguments as a value of their own: for a call that passes them in memory, so that elsewhere they stay in
+    /// registers.
+    #[inline(always)]
+    pub(super) fn apart(&self) -> Args<'a> {
+        let Args { base, spans } = *self;
+        Args { base, spans }
+    }
+
     /// How many, the name included.
     pub fn len(&self) -> usize {
         self.spans.len()

@@ -55,7 +55,7 @@ impl Store {
         let (mut start, capacity, dirty) = (out.len(), out.capacity(), self.keyspace.dirty);
         let result = match self.ordinary(session, id, args) {
             Some(row) => self.run_ordinary(session, (id, row), args, hash, now_ms, out),
-            None => self.dispatch(session, id, (args, hash), now_ms, (out, &mut start)),
+            None => self.dispatch(session, id, (args.apart(), hash), now_ms, (out, &mut start)),
         };
         if let Err(error) = result {
             self.answer_error(session, &error, start, out);
