@@ -60,7 +60,7 @@ struct Request {
     command: CommandId,
     database: u8,
     way: Way,
-    /// Of its first key; 0 without keys.
+    /// Of its first key, also of a script's; 0 without keys.
     hash: u64,
     /// Of the member it looks up in the set or hash at that key; 0 if there is none.
     member_hash: u64,
@@ -547,7 +547,7 @@ impl Recent {
     fn look_up(&mut self, table: &Table, args: Args<'_>, name: Words) -> (CommandId, Shape) {
         let command = table.resolve(args);
         let shape = table.shape(command);
-        if command != CommandId::UNKNOWN && name.is_whole() && table.is_plain(command) {
+        if name.is_whole() && (command == CommandId::UNKNOWN || table.is_plain(command)) {
             *self = Recent { name: Some(name), command, shape };
         }
         (command, shape)

@@ -49,7 +49,7 @@ struct Row {
 /// What a batch must know of a command before it runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Shape {
-    /// The argument that is its first key; 0 if none is.
+    /// The argument that is its first key, or most likely is: a script's; 0 if none is.
     key_at: u8,
     /// The argument that names a member of the collection at its key; 0 if none does.
     member_at: u8,
@@ -58,7 +58,10 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The hash of the first key; 0 if there is none.
+    /// Of what isn't in the table, in practice a command written in Lua, whose first argument mostly is a key.
+    const UNKNOWN: Shape = Shape { key_at: 1, member_at: 0, is_timed: false };
+
+    /// The hash of the first key; 0 if there is none. Of a script's or an unknown command for prefetching only.
     #[inline]
     pub fn key_hash(self, args: Args<'_>, hasher: &Hasher) -> u64 {
         let at = usize::from(self.key_at);
@@ -147,10 +150,10 @@ impl Table {
         self.shape(id).key_hash(args, hasher)
     }
 
-    /// What a batch must know of a command; nothing of an unknown one.
+    /// What a batch must know of a command.
     #[inline]
     pub fn shape(&self, id: CommandId) -> Shape {
-        self.rows.get(id.index()).map_or(Shape::default(), |row| row.shape)
+        self.rows.get(id.index()).map_or(Shape::UNKNOWN, |row| row.shape)
     }
 
     /// Whether a known command is what its name says, whatever its arguments.
@@ -211,11 +214,21 @@ impl Row {
     fn top(command: &'static Command) -> Row {
         let name = Folded::new(command.name.as_bytes());
         let is_timed = !command.flags.has(Flags::FAST) && !OFTEN.contains(&command.name);
-        let key_at = u8::try_from(command.keys.first).unwrap_or_default();
+        let key_at = key_at(command);
         let shape = Shape { key_at, member_at: member_at(command), is_timed };
         let is_ordinary = command.subcommands.is_empty();
         Row { command, name, first_subcommand: 0, parent: None, is_ordinary, shape }
     }
+}
+
+/// Where a command has its first key; scripts' keys follow their number.
+fn key_at(command: &Command) -> u8 {
+    const RUN_SCRIPTS: [&str; 6] =
+        ["eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro"];
+    if RUN_SCRIPTS.contains(&command.name) {
+        return 3;
+    }
+    u8::try_from(command.keys.first).unwrap_or_default()
 }
 
 /// Where a command has the member that it looks up first.
@@ -309,6 +322,7 @@ fn fill(slots: &mut [u16], names: &[Folded], multiplier: u64, shift: u32) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::ArgsBuffer;
 
     #[test]
     fn every_row_is_found_by_its_name_in_any_case_and_nothing_else_is() {
@@ -381,6 +395,26 @@ mod tests {
         for byte in 0..=255_u8 {
             let expected = u64::from(byte.to_ascii_lowercase());
             assert_eq!(fold(u64::from(byte) << 24), expected << 24, "{byte}");
+        }
+    }
+
+    #[test]
+    fn keys_of_scripts_and_of_commands_in_lua_are_hashed_too() {
+        let (table, hasher) = (table(), Hasher::seeded(1));
+        for (words, key) in [
+            (&["get", "k"][..], Some("k")),
+            (&["evalsha", "sha", "1", "k", "argument"], Some("k")),
+            (&["FCALL_RO", "name", "1", "k"], Some("k")),
+            (&["eval", "text", "0"], None),
+            (&["made.in.lua", "k"], Some("k")),
+            (&["made.in.lua"], None),
+            (&["ping"], None),
+        ] {
+            let mut buffer = ArgsBuffer::default();
+            buffer.extend(words.iter().map(|word| word.as_bytes()));
+            let args = buffer.args();
+            let hash = table.key_hash(table.resolve(args), args, &hasher);
+            assert_eq!(hash, key.map_or(0, |key| hasher.hash(key.as_bytes())), "{words:?}");
         }
     }
 }

@@ -64,6 +64,8 @@ pub struct LuaCommand {
     pub spec: CommandSpec,
     /// Its name, and the same in lower case.
     pub names: (Arc<str>, Arc<str>),
+    /// The hidden row that stands for it.
+    pub row: CommandId,
     /// To run it.
     pub handle: Handle,
     /// Its runs.
@@ -87,9 +89,6 @@ impl LuaCommands {
 
     /// The command called `name`, in any case.
     pub fn find(&self, name: &[u8]) -> Option<&LuaCommand> {
-        if let Some(found) = self.by_name.get(name) {
-            return Some(found);
-        }
         let mut lower = [0; LUA_COMMAND_NAME_BYTES_MAX];
         let lower = lower.get_mut(..name.len())?;
         lower.copy_from_slice(name);
@@ -116,7 +115,7 @@ impl LuaCommands {
             let text = format!("ERR wrong number of arguments for '{name}' command");
             return Err(CommandError::Owned(text.into_bytes()));
         }
-        Ok(table().lookup(command.spec.row().as_bytes()))
+        Ok(Some(command.row))
     }
 
     pub(super) fn counter(&mut self, name: &[u8]) -> Option<&mut Counter> {
@@ -171,7 +170,9 @@ impl Store {
                 })?;
                 let counter = Counter::default();
                 let names = (Arc::from(&*spec.name), Arc::from(spec.name.to_ascii_lowercase()));
-                fresh.push(LuaCommand { spec: spec.clone(), names, handle: *handle, counter });
+                let row = table().lookup(spec.row().as_bytes()).expect("a row of this table");
+                let (spec, handle) = (spec.clone(), *handle);
+                fresh.push(LuaCommand { spec, names, row, handle, counter });
             }
             Ok(fresh)
         });
