@@ -309,3 +309,67 @@ fn a_stream_that_is_cut_off_is_not_taken_for_whole() {
     until("the end", || (messages().1 == 0).then_some(()));
     assert_eq!(messages().0, 3, "half a line was taken for a message");
 }
+
+/// Speaks TLS in memory and changes a byte of a record before it is sent; prints the alert that comes back.
+const FORGER: &str = r#"
+import socket, ssl, sys
+context = ssl.create_default_context(cafile="ca.pem")
+into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+tls = context.wrap_bio(into, out, server_hostname="localhost")
+peer = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=30)
+while True:
+    try:
+        tls.do_handshake()
+        break
+    except ssl.SSLWantReadError:
+        peer.sendall(out.read())
+        into.write(peer.recv(65536))
+peer.sendall(out.read())
+tls.write(b"echo me\n")
+record = bytearray(out.read())
+record[int(sys.argv[2])] ^= 1
+peer.sendall(record)
+into.write(b"".join(iter(lambda: peer.recv(65536), b"")))
+try:
+    print("read", tls.read())
+except ssl.SSLError as error:
+    print(error.reason)
+"#;
+
+#[test]
+fn bad_records_end_their_connection_with_an_alert_and_no_other() {
+    if !has_judge("openssl") || !has_judge("python3") {
+        return;
+    }
+    let daemon = daemon_with_certificates();
+    daemon.cli(&format!("create server s -p 0 --mode echo {CERTIFICATE} -s")).ok();
+    let port = daemon.port("s");
+    let mut good = s_client(&daemon.folder, port, "-quiet");
+    let mut input = good.input();
+    input.write_all(b"before\n").unwrap();
+    good.until_printed("before");
+    for (what, bytes) in [
+        ("an unknown type", &[99, 3, 3, 0, 1, 0][..]),
+        ("data before the handshake", &[23, 3, 3, 0, 1, 0]),
+        ("SSL 2", &[128, 46, 1, 0, 2, 0, 21, 0, 0, 0, 16]),
+        ("a record that is too long", &[22, 3, 1, 255, 255, 1]),
+        ("an empty handshake record", &[22, 3, 1, 0, 0, 22, 3, 1, 0, 0]),
+        ("a message that isn't a hello", &[22, 3, 1, 0, 4, 2, 0, 0, 0]),
+        ("a hello that is cut short", &[22, 3, 1, 0, 4, 1, 0, 0, 0]),
+    ] {
+        let mut peer = Peer::connect(port);
+        peer.try_send(bytes);
+        let answer = peer.rest();
+        assert!(answer.is_empty() || answer.starts_with('\u{15}'), "{what}: {answer:?}");
+    }
+    // At the beginning, in the middle, in the tag.
+    for place in ["5", "9", "-1"] {
+        let mut forger = Command::new("python3");
+        forger.args(["-c", FORGER, &port.to_string(), place]).current_dir(daemon.folder.path());
+        let told = run(forger, "").ok();
+        assert!(told.contains("BAD_RECORD_MAC"), "byte {place}: {told}");
+    }
+    input.write_all(b"after\n").unwrap();
+    good.until_printed("after");
+    daemon.until_row("s", |row| row["connections"] == 1);
+}

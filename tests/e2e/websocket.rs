@@ -80,6 +80,54 @@ fn payloads_come_back_whole_and_in_their_kind() {
     }
 }
 
+/// RFC 6455 and RFC 7692 by 1077 cases of a client of its own, also where the standard leaves a choice.
+fn conforms(daemon: &Daemon, runtime: &str, words: &[&str]) {
+    let mut suite = Command::new("python3");
+    suite
+        .arg(project("tests/e2e/ws_conformance.py"))
+        .args(["127.0.0.1", &daemon.port(runtime).to_string(), "--strict", "--timeout", "30"])
+        .args(words);
+    let judged = run(suite, "");
+    let last = judged.out.lines().last().unwrap_or_default();
+    assert!(last.contains(" passed, 0 failed"), "{runtime}: {}{}", judged.out, judged.err);
+}
+
+/// Servers that echo, compressing or not.
+fn conforming(tls: &str) -> Daemon {
+    let daemon = Daemon::start();
+    daemon.cli("cert localhost 127.0.0.1").ok();
+    let server = |name: &str, deflate: bool| {
+        format!(
+            "server \"{name}\" {{ port = 0, protocol = \"websocket\", deflate = {deflate}, {tls}\n\
+             max_message = 16 * 1024 * 1024, max_backlog = 64 * 1024 * 1024,\n\
+             on_message = function(conn, message) conn:send(message) end }}\n"
+        )
+    };
+    daemon.folder.write("echo.lua", &(server("deflate", true) + &server("plain", false)));
+    daemon.cli("apply echo.lua").ok();
+    daemon
+}
+
+#[test]
+fn the_conformance_suite_finds_nothing_strictly() {
+    if !has_judge("python3") {
+        return;
+    }
+    let daemon = conforming("");
+    conforms(&daemon, "deflate", &[]);
+    conforms(&daemon, "plain", &["--no-deflate", "--max-mib", "2"]);
+}
+
+#[test]
+fn the_conformance_suite_finds_nothing_over_tls_either() {
+    if !has_judge("python3") {
+        return;
+    }
+    let daemon = conforming("tls = true, cert = \"localhost.pem\", key = \"localhost.key\",");
+    conforms(&daemon, "deflate", &["--tls", "--max-mib", "2"]);
+    conforms(&daemon, "plain", &["--tls", "--no-deflate", "--max-mib", "2"]);
+}
+
 /// A runtime without handlers passes messages on to the others, of both workers, as they came.
 #[test]
 fn messages_reach_the_others_in_their_kind() {
