@@ -174,6 +174,16 @@ pub const CERTIFICATE_CHECK_MS: u64 = 2_000;
 pub const HANDSHAKE_LOG_MS: u64 = 10_000;
 /// How long a dial may take, in milliseconds.
 pub const DIAL_TIMEOUT_MS: u64 = 5000;
+/// How long one address of a client's target is dialled alone, in milliseconds; RFC 8305's Connection Attempt Delay.
+pub const DIAL_STAGGER_MS: u64 = 250;
+/// Addresses of a target that one round dials.
+pub const DIAL_ADDRESSES_MAX: usize = 16;
+/// Messages that a client keeps while nobody is connected, whatever their size.
+pub const SEND_QUEUE_MESSAGES_MAX: usize = 64 * 1024;
+/// Messages that wait for another thread to take them, in bytes; what may be dropped is dropped beyond, and counted.
+pub const INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What a waiting message counts beside its bytes.
+pub const INBOX_MESSAGE_COST_BYTES: usize = 64;
 /// The first pause before a client runtime dials again, in milliseconds.
 pub const RECONNECT_MIN_MS: u64 = 100;
 /// The longest such pause, in milliseconds.

@@ -148,11 +148,17 @@ function methods.client.send(runtime, message, options)
   if type(message) ~= "string" then
     message = message_text("send", message, 2)
   end
+  local binary = is_binary("send", options, 2)
   local record = runtime.last
-  if not record or record.closed then
+  if record and not record.closed then
+    send(host, record.id, message, #message, binary)
+    return true
+  end
+  local queue = runtime.fields and tonumber(runtime.fields.send_queue) or 0
+  if queue < #message or queue == 0 then
     return nil, closed
   end
-  send(host, record.id, message, #message, is_binary("send", options, 2))
+  broadcast(host, runtime.id, -1, message, #message, binary)
   return true
 end
 

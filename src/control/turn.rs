@@ -123,6 +123,10 @@ impl<C: Clients> ControlLoop<C> {
         for message in self.parts.workers.take() {
             self.parts.manager.on_message(message);
         }
+        let lost = self.parts.workers.take_lost();
+        if lost > 0 {
+            self.parts.manager.on_lost(lost);
+        }
         self.parts.clients.on_turn(now, &mut self.parts.manager);
         self.send_ready();
         self.follow_files();

@@ -1,10 +1,19 @@
 //! The client runtime: one connection to its target, dialled again with backoff and jitter when it is lost.
 //! Connected means connected: handlers and counters hear of it when the kernel says so.
+//!
+//! A target with several addresses is dialled as RFC 8305 has it ("happy eyeballs"): IPv6 and IPv4 by turns, the next one
+//! when the one before has failed or a quarter of a second has passed; the first that connects is the connection, the
+//! others are given up. What is said while nobody is connected is kept, if the runtime wants that, up to its bound: then
+//! the oldest goes, and is counted.
 
+use std::collections::VecDeque;
+
+use crate::id::{ConnectionId, RuntimeId};
 use crate::limits;
 use crate::log::LogLevel;
 use crate::net::dial::Backoff;
-use crate::ring::{Errno, Fd, Op, OpKind, Token};
+use crate::proto::websocket::Kind;
+use crate::ring::{Address, Errno, Fd, Op, OpKind, Token};
 
 use super::connection::{Phase, ProtocolState, Role};
 use super::datagrams::Credit;
@@ -16,10 +25,20 @@ use super::{Protocol, opening};
 /// What a client runtime remembers between its connections.
 pub struct Dialler {
     backoff: Backoff,
-    /// Failed attempts since the last connection.
+    /// Rounds over all addresses that have failed since the last connection.
     failures: u32,
-    /// Which of the target's addresses comes next.
-    next_address: usize,
+    /// The addresses of this round that haven't been tried, the next one last.
+    left: Vec<Address>,
+    /// Its dials under way.
+    dialling: Vec<ConnectionId>,
+    waiting: Waiting,
+}
+
+/// Messages for whom nobody is connected yet, oldest first.
+#[derive(Default)]
+struct Waiting {
+    messages: VecDeque<(Vec<u8>, Option<Kind>)>,
+    bytes: usize,
 }
 
 impl Default for Dialler {
@@ -27,28 +46,69 @@ impl Default for Dialler {
         Dialler {
             backoff: Backoff::new(limits::RECONNECT_MIN_MS, limits::RECONNECT_MAX_MS),
             failures: 0,
-            next_address: 0,
+            left: Vec::new(),
+            dialling: Vec::new(),
+            waiting: Waiting::default(),
         }
     }
 }
 
-/// Starts a dial.
+/// Starts a round of dials.
 pub fn dial(local: &mut Local, index: usize) {
     let instance = local.instance_at(index);
     if instance.stopping.is_some() {
         return;
     }
     let addresses = instance.placement.backends.first().map_or(&[][..], |b| &b.addresses[..]);
-    let next = instance.dialler.next_address % addresses.len().max(1);
-    let Some(address) = addresses.get(next).cloned() else {
-        let reason = "its name doesn't resolve".to_owned();
-        return on_failure(local, index, reason);
-    };
-    instance.dialler.next_address += 1;
+    let mut order = by_turns(addresses);
+    order.truncate(limits::DIAL_ADDRESSES_MAX);
+    order.reverse();
+    instance.dialler.left = order;
+    if !dial_next(local, index) {
+        on_failure(local, index, "its name doesn't resolve".to_owned());
+    }
+}
+
+/// The families by turns, beginning with that of the first; within one the resolver's order.
+fn by_turns(addresses: &[Address]) -> Vec<Address> {
+    let is_v6 = |address: &Address| address.ip().is_some_and(|ip| ip.is_ipv6());
+    let first = addresses.first().is_some_and(is_v6);
+    let (mut ones, mut others): (VecDeque<_>, VecDeque<_>) =
+        addresses.iter().cloned().partition(|address| is_v6(address) == first);
+    let mut order = Vec::with_capacity(addresses.len());
+    while !ones.is_empty() || !others.is_empty() {
+        order.extend(ones.pop_front());
+        order.extend(others.pop_front());
+    }
+    order
+}
+
+/// Dials the round's next address. False if there is none.
+fn dial_next(local: &mut Local, index: usize) -> bool {
+    let instance = local.instance_at(index);
+    let runtime = instance.placement.id;
+    let Some(address) = instance.dialler.left.pop() else { return false };
+    let is_last = instance.dialler.left.is_empty();
     let Some(slot) = local.insert_connection(index, None, address, Role::Client) else {
-        return on_failure(local, index, "the worker holds too many connections".to_owned());
+        return false;
     };
+    let id = local.connections.at(slot).id;
+    local.instance_at(index).dialler.dialling.push(id);
     start_connect(local, slot, limits::DIAL_TIMEOUT_MS);
+    if !is_last {
+        let event = TimerEvent::NextAddress { runtime, after: id };
+        local.timers.insert(local.now, limits::DIAL_STAGGER_MS, event);
+    }
+    true
+}
+
+/// A dial has had its time alone: the next one begins beside it.
+pub fn on_stagger(local: &mut Local, runtime: RuntimeId, after: ConnectionId) {
+    let Some(&index) = local.index.get(&runtime) else { return };
+    let instance = local.instance_at(index);
+    if instance.stopping.is_none() && instance.dialler.dialling.last() == Some(&after) {
+        dial_next(local, index);
+    }
 }
 
 /// Sends the connect op of a connection that is being dialled, and bounds its time.
@@ -64,7 +124,10 @@ pub fn start_connect(local: &mut Local, slot: u32, timeout_ms: u64) {
 /// The dial has ended.
 pub fn on_connected(local: &mut Local, slot: u32, result: Result<Fd, Errno>) {
     let connection = local.connections.at(slot);
-    let index = connection.instance;
+    let (index, id) = (connection.instance, connection.id);
+    let dialler = &mut local.instance_at(index).dialler;
+    dialler.dialling.retain(|other| *other != id);
+    let connection = local.connections.at(slot);
     match result {
         Ok(fd) => {
             connection.fd = Some(fd);
@@ -73,6 +136,7 @@ pub fn on_connected(local: &mut Local, slot: u32, result: Result<Fd, Errno>) {
             if connection.peer.is_udp() {
                 connection.protocol = ProtocolState::Datagrams(Credit::of_target());
             }
+            give_up_others(local, index);
             let target = local.instance_at(index).config().target.clone().unwrap_or_default();
             let (host, _) = target.rsplit_once(':').unwrap_or((&target, ""));
             if !opening::dial_tls(local, slot, host.trim_matches(['[', ']'])) {
@@ -82,7 +146,56 @@ pub fn on_connected(local: &mut Local, slot: u32, result: Result<Fd, Errno>) {
         Err(error) => {
             let peer = connection.peer.clone();
             local.close_now(slot);
-            on_failure(local, index, format!("{peer}: {error}"));
+            let goes_on =
+                dial_next(local, index) || !local.instance_at(index).dialler.dialling.is_empty();
+            if !goes_on {
+                on_failure(local, index, format!("{peer}: {error}"));
+            }
+        }
+    }
+}
+
+/// One dial has won its round.
+fn give_up_others(local: &mut Local, index: usize) {
+    let dialler = &mut local.instance_at(index).dialler;
+    dialler.left.clear();
+    for id in std::mem::take(&mut dialler.dialling) {
+        if let Some(slot) = local.connections.slot_of(id) {
+            local.close_now(slot);
+        }
+    }
+}
+
+/// Keeps a message until somebody is connected. Whether it was taken.
+pub fn keep(local: &mut Local, index: usize, message: &[u8], kind: Option<Kind>) -> bool {
+    let worker = local.worker;
+    let instance = local.instance_at(index);
+    let most = instance.config().send_queue_bytes;
+    if message.len() > most || instance.stopping.is_some() {
+        return false;
+    }
+    let waiting = &mut instance.dialler.waiting;
+    waiting.bytes += message.len();
+    waiting.messages.push_back((message.to_vec(), kind));
+    let mut dropped = 0;
+    while (waiting.bytes > most || waiting.messages.len() > limits::SEND_QUEUE_MESSAGES_MAX)
+        && let Some((oldest, _)) = waiting.messages.pop_front()
+    {
+        waiting.bytes -= oldest.len();
+        dropped += 1;
+    }
+    StatsCell::add(&instance.cell(worker).dropped, dropped);
+    true
+}
+
+/// `on_connect` has had its first word: what was said before goes out.
+pub fn send_waiting(local: &mut Local) {
+    for id in std::mem::take(&mut local.connected) {
+        let Some(slot) = local.connections.slot_of(id) else { continue };
+        let index = local.connections.at(slot).instance;
+        let waiting = std::mem::take(&mut local.instance_at(index).dialler.waiting);
+        for (message, kind) in waiting.messages {
+            local.send_message(slot, &message, kind);
         }
     }
 }
@@ -100,7 +213,7 @@ pub fn opened(local: &mut Local, slot: u32) {
     let instance = local.instance_at(index);
     instance.dialler.backoff.reset();
     instance.dialler.failures = 0;
-    instance.dialler.next_address = 0;
+    let waits = !instance.dialler.waiting.messages.is_empty();
     let cell = instance.cell(worker);
     StatsCell::add(&cell.connections, 1);
     StatsCell::add(&cell.connections_total, 1);
@@ -108,6 +221,10 @@ pub fn opened(local: &mut Local, slot: u32) {
     super::limiter::begin(local, slot);
     super::server::on_open(local, slot);
     local.read_on(slot);
+    if waits {
+        let id = local.connections.at(slot).id;
+        local.connected.push(id);
+    }
 }
 
 /// The handshake failed, or the server went away in it.
@@ -170,4 +287,20 @@ fn schedule(local: &mut Local, index: usize) {
     let runtime = instance.placement.id;
     local.random = random;
     local.timers.insert(local.now, pause_ms, TimerEvent::Reconnect { runtime });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns() {
+        let address = |text: &str| -> Address { text.parse().expect("an address") };
+        let all = ["[::1]:1", "[::2]:1", "[::3]:1", "10.0.0.1:1"].map(address);
+        let order = ["[::1]:1", "10.0.0.1:1", "[::2]:1", "[::3]:1"].map(address);
+        assert_eq!(by_turns(&all), order);
+        let all = ["10.0.0.1:1", "[::1]:1", "unix:/a"].map(address);
+        assert_eq!(by_turns(&all), ["10.0.0.1:1", "[::1]:1", "unix:/a"].map(address));
+        assert!(by_turns(&[]).is_empty());
+    }
 }

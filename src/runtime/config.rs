@@ -13,6 +13,7 @@ mod later;
 mod proxied;
 mod secure;
 mod sockets;
+mod times;
 mod values;
 mod web;
 
@@ -78,6 +79,7 @@ impl RuntimeConfig {
             socket: crate::net::listener::SocketOptions::default(),
             udp: false,
             amplification: 1,
+            send_queue_bytes: 0,
             master_password: None,
             master_forward: false,
             mode: Mode::InOut,
@@ -206,6 +208,7 @@ pub fn every_field() -> impl Iterator<Item = &'static Field> {
     FIELDS
         .iter()
         .chain(sockets::FIELDS)
+        .chain(times::FIELDS)
         .chain(disk::FIELDS)
         .chain(bounds::FIELDS)
         .chain(secure::FIELDS)

@@ -32,6 +32,8 @@ pub enum TimerEvent {
     Detect { connection: ConnectionId },
     /// An HTTP peer may have taken too long.
     Http { connection: ConnectionId },
+    /// A client runtime dials its target's next address beside the one before.
+    NextAddress { runtime: RuntimeId, after: ConnectionId },
     /// A client runtime dials again.
     Reconnect { runtime: RuntimeId },
     /// A request that should become a WebSocket hasn't come yet.
@@ -110,6 +112,8 @@ pub struct Local {
     pub half_closed: Vec<u32>,
     /// Those of them whose last line has a handler that must run first.
     pub half_closed_again: Vec<u32>,
+    /// Connections of client runtimes that have just come about, with messages that waited for them.
+    pub connected: Vec<ConnectionId>,
     /// Instances with datagrams to send.
     pub dirty_datagrams: Vec<usize>,
     /// Sockets whose receive of datagrams ended for want of a buffer.

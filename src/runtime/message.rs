@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::error::ScriptError;
 use crate::id::{AppId, ConnectionId, RuntimeId};
+use crate::limits;
 use crate::log::LogRecord;
 use crate::lua::{AppSource, Definitions, Outcome, Reply, SocketFailure};
 use crate::proto::websocket::Kind;
@@ -134,41 +135,126 @@ pub enum FromWorker {
     Ended { worker: u8 },
 }
 
-/// A queue into a thread that sleeps in its ring.
+/// A message between threads: one of many may be lost rather than fill the memory while its reader is busy.
+pub trait Letter {
+    /// The bytes of one that may be lost. Requests, answers and sockets may not; there are no more of them than their
+    /// senders have commands, connections and descriptors.
+    fn loose_bytes(&self) -> Option<usize>;
+}
+
+impl Letter for ToWorker {
+    fn loose_bytes(&self) -> Option<usize> {
+        match self {
+            ToWorker::Relay { bytes, .. } | ToWorker::Send { request: 0, bytes, .. } => {
+                Some(bytes.len())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Letter for FromWorker {
+    fn loose_bytes(&self) -> Option<usize> {
+        match self {
+            FromWorker::Message { bytes, .. } => Some(bytes.len()),
+            FromWorker::Log(record) => Some(record.text.len()),
+            _ => None,
+        }
+    }
+}
+
+/// A queue into a thread that sleeps in its ring. Loose letters have a bound, [`limits::INBOX_BYTES_MAX`].
 pub struct Inbox<T> {
-    queue: Mutex<VecDeque<T>>,
+    queue: Mutex<Queue<T>>,
     wake: Mutex<Option<Arc<dyn Wake>>>,
+}
+
+struct Queue<T> {
+    letters: VecDeque<T>,
+    /// Of the loose ones among them.
+    loose_bytes: usize,
+    /// Loose ones that weren't taken since the reader last asked.
+    lost: u64,
 }
 
 impl<T> Default for Inbox<T> {
     fn default() -> Self {
-        Inbox { queue: Mutex::new(VecDeque::new()), wake: Mutex::new(None) }
+        let queue = Queue { letters: VecDeque::new(), loose_bytes: 0, lost: 0 };
+        Inbox { queue: Mutex::new(queue), wake: Mutex::new(None) }
     }
 }
 
-impl<T> Inbox<T> {
+impl<T: Letter> Inbox<T> {
     /// Says how to wake the reader; messages sent before are seen at its first turn.
     pub fn attach(&self, wake: Arc<dyn Wake>) {
         *self.wake.lock() = Some(Arc::clone(&wake));
-        if !self.queue.lock().is_empty() {
+        if !self.queue.lock().letters.is_empty() {
             wake.wake();
         }
     }
 
     /// Appends a message and wakes the reader if the queue was empty.
     pub fn send(&self, message: T) {
+        self.try_send(message);
+    }
+
+    /// The same; false if the message was a loose one and there is no room for it.
+    pub fn try_send(&self, message: T) -> bool {
+        let cost = message.loose_bytes().map(|bytes| bytes + limits::INBOX_MESSAGE_COST_BYTES);
         let was_empty = {
             let mut queue = self.queue.lock();
-            queue.push_back(message);
-            queue.len() == 1
+            if cost.is_some_and(|cost| queue.loose_bytes + cost > limits::INBOX_BYTES_MAX) {
+                queue.lost += 1;
+                return false;
+            }
+            queue.loose_bytes += cost.unwrap_or(0);
+            queue.letters.push_back(message);
+            queue.letters.len() == 1
         };
         if was_empty && let Some(wake) = self.wake.lock().as_ref() {
             wake.wake();
         }
+        true
     }
 
     /// Takes all messages, in order.
     pub fn take(&self) -> VecDeque<T> {
-        std::mem::take(&mut *self.queue.lock())
+        let mut queue = self.queue.lock();
+        queue.loose_bytes = 0;
+        std::mem::take(&mut queue.letters)
+    }
+
+    /// How many messages there was no room for since the last call.
+    pub fn take_lost(&self) -> u64 {
+        std::mem::take(&mut self.queue.lock().lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(bytes: usize) -> FromWorker {
+        let connection = ConnectionId::new(0, 1, 1);
+        FromWorker::Message { runtime: RuntimeId(1), connection, bytes: vec![0; bytes] }
+    }
+
+    /// A reader that was stuck for long once let a chatty runtime fill the memory.
+    #[test]
+    fn a_busy_reader_loses_what_may_be_lost_and_nothing_else() {
+        let inbox = Inbox::default();
+        let large = limits::INBOX_BYTES_MAX / 4;
+        let taken = (0..8).filter(|_| inbox.try_send(message(large))).count();
+        assert_eq!(taken, 3);
+        for request in 0..100 {
+            assert!(inbox.try_send(FromWorker::Stopped { request }));
+        }
+        assert_eq!((inbox.take().len(), inbox.take_lost(), inbox.take_lost()), (103, 5, 0));
+        assert!(inbox.try_send(message(large)), "there is room again");
+        let mut small = 1;
+        while inbox.try_send(message(0)) {
+            small += 1;
+        }
+        assert!(small * limits::INBOX_MESSAGE_COST_BYTES <= limits::INBOX_BYTES_MAX);
     }
 }

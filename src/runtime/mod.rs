@@ -110,6 +110,33 @@ pub struct HttpConfig {
     pub max_body_bytes: usize,
     /// A log line for each request.
     pub access_log: bool,
+    /// How long peers may take.
+    pub times: HttpTimes,
+}
+
+/// How long an HTTP peer may take, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpTimes {
+    /// Between requests.
+    pub idle_ms: u64,
+    /// For a request's head.
+    pub head_ms: u64,
+    /// For some progress of its body.
+    pub body_ms: u64,
+    /// To take some of its answer.
+    pub write_ms: u64,
+}
+
+impl Default for HttpTimes {
+    fn default() -> HttpTimes {
+        use crate::limits;
+        HttpTimes {
+            idle_ms: limits::HTTP_IDLE_MS,
+            head_ms: limits::HTTP_HEAD_MS,
+            body_ms: limits::HTTP_BODY_CHECK_MS,
+            write_ms: limits::HTTP_WRITE_STALL_MS,
+        }
+    }
 }
 
 impl Default for HttpConfig {
@@ -120,6 +147,7 @@ impl Default for HttpConfig {
             middleware: false,
             max_body_bytes: crate::limits::HTTP_BODY_BYTES,
             access_log: false,
+            times: HttpTimes::default(),
         }
     }
 }
@@ -198,6 +226,8 @@ pub struct RuntimeConfig {
     pub udp: bool,
     /// UDP server: how many times what a peer has sent it is sent at most, until it is verified; 0: no limit.
     pub amplification: u32,
+    /// client: bytes of messages that are kept while nobody is connected.
+    pub send_queue_bytes: usize,
     /// server, mode master: what makes a client the master.
     pub master_password: Option<String>,
     /// server, mode master: whether the master gets what others say.

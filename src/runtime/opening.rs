@@ -14,11 +14,12 @@ use crate::ring::{Address, Fd};
 
 use super::cache::Join;
 use super::connection::{Connection, Layer, Role};
+use super::instance::Instance;
 use super::limiter::{self, Seat};
 use super::local::{Local, TimerEvent};
 use super::message::ToWorker;
 use super::stats::StatsCell;
-use super::{RuntimeKind, cache, client, proxy, server};
+use super::{Protocol, RuntimeKind, cache, client, proxy, server};
 
 /// The first byte of a TLS record that opens a handshake.
 const HANDSHAKE_RECORD: u8 = 22;
@@ -26,23 +27,40 @@ const HANDSHAKE_RECORD: u8 = 22;
 /// What a cache's client is told when there are too many, in Redis's words.
 const CACHE_FULL: &[u8] = b"-ERR max number of clients reached\r\n";
 
+/// What a client is told where only HTTP is spoken, or WebSocket, which begins as HTTP.
+const HTTP_FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
+Content-Length: 0\r\n\r\n";
+
+/// The words for a client for whom there is no room; nothing where it isn't known what it speaks, or only after a
+/// handshake.
+fn full_words(instance: &Instance) -> Option<&'static [u8]> {
+    if instance.placement.tls.accept.is_some() {
+        return None;
+    }
+    match (instance.config().kind, instance.config().protocol) {
+        (RuntimeKind::Cache, _) => Some(CACHE_FULL),
+        (RuntimeKind::Server, Protocol::Http | Protocol::WebSocket) => Some(HTTP_FULL),
+        _ => None,
+    }
+}
+
 /// A runtime has as many connections as it may: whoever comes is told so where its protocol can, and closed.
 pub fn refuse_full(local: &mut Local, runtime: RuntimeId, fd: Fd, peer: Address) {
     let worker = local.worker;
     let Some(&index) = local.index.get(&runtime) else { return local.close_unowned(fd) };
     let instance = local.instance_at(index);
     StatsCell::add(&instance.cell(worker).refused, 1);
-    let speaks =
-        instance.config().kind == RuntimeKind::Cache && instance.placement.tls.accept.is_none();
-    let slot = speaks.then(|| local.insert_connection(index, Some(fd), peer, Role::Guest));
-    let Some(slot) = slot.flatten() else { return local.close_unowned(fd) };
+    let words = full_words(instance);
+    let slot = words.and_then(|_| local.insert_connection(index, Some(fd), peer, Role::Guest));
+    let (Some(slot), Some(words)) = (slot, words) else { return local.close_unowned(fd) };
     let cell = local.instance_at(index).cell(worker);
     StatsCell::add(&cell.connections, 1);
-    say_full(local, slot);
+    say_full(local, slot, words);
 }
 
-fn say_full(local: &mut Local, slot: u32) {
-    local.connections.at(slot).outbox.append(CACHE_FULL);
+fn say_full(local: &mut Local, slot: u32, words: &[u8]) {
+    local.connections.at(slot).outbox.append(words);
     local.close_after_flush(slot);
 }
 
@@ -72,9 +90,10 @@ fn welcome(local: &mut Local, slot: u32) {
     if let Some(ip) = ip.map(|ip| ip.to_canonical()).filter(|_| most > 0) {
         let Some(seat) = Seat::take(&instance.placement.stats.addresses, ip, most) else {
             StatsCell::add(&instance.cell(worker).refused, 1);
-            let speaks = instance.config().kind == RuntimeKind::Cache
-                && instance.placement.tls.accept.is_none();
-            return if speaks { say_full(local, slot) } else { local.close_now(slot) };
+            return match full_words(instance) {
+                Some(words) => say_full(local, slot, words),
+                None => local.close_now(slot),
+            };
         };
         local.connections.at(slot).seat = Some(seat);
     }

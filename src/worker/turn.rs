@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::id::ConnectionId;
 use crate::limits;
+use crate::log::LogLevel;
 use crate::lua::{Stores, WatchSlot};
 use crate::ring::random::Random;
 use crate::ring::timers::Timers;
@@ -66,6 +67,7 @@ impl Worker {
             starved: Vec::new(),
             half_closed: Vec::new(),
             half_closed_again: Vec::new(),
+            connected: Vec::new(),
             dirty_datagrams: Vec::new(),
             starved_sockets: Vec::new(),
             relaying: Vec::new(),
@@ -106,6 +108,7 @@ impl Worker {
         cache::run(&mut self.local, &mut *self.driver);
         cache::hooks::run(&mut self.local);
         self.local.run_apps();
+        client::send_waiting(&mut self.local);
         server::http::go_on(&mut self.local);
         proxy::http::go_on(&mut self.local);
         self.local.close_half_closed();
@@ -324,6 +327,7 @@ impl Worker {
                 }
             }
             TimerEvent::DialTimeout { connection } => on_dial_timeout(local, connection),
+            TimerEvent::NextAddress { runtime, after } => client::on_stagger(local, runtime, after),
             TimerEvent::Throttled { connection } => limiter::on_due(local, connection),
             TimerEvent::Idle { connection } => limiter::on_idle(local, connection),
             TimerEvent::Handshake { connection } => opening::on_timeout(local, connection),
@@ -378,6 +382,12 @@ impl Worker {
     fn on_messages(&mut self) {
         let local = &mut self.local;
         let inbox = Arc::clone(&local.workers[usize::from(local.worker)]);
+        let lost = inbox.take_lost();
+        if lost > 0 {
+            let text =
+                format!("{lost} messages of other threads were dropped: this worker was busy");
+            local.log(LogLevel::Warn, "", text);
+        }
         for message in inbox.take() {
             if let ToWorker::CacheLetters { runtime } = message {
                 cache::waiting::on_letters(local, &*self.driver, runtime);

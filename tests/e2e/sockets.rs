@@ -269,3 +269,33 @@ fn a_handler_decides_who_is_master_and_may_wait() {
     peer.say("master 1");
     peer.hears(&["master: denied"]);
 }
+
+#[test]
+fn http_and_websocket_ports_that_are_full_say_so() {
+    let daemon = Daemon::start();
+    for protocol in ["http", "websocket"] {
+        daemon
+            .cli(&format!(
+                "create server {protocol} --protocol {protocol} --max-connections 1 -p 0 -s"
+            ))
+            .ok();
+        let _first = Peer::connect(daemon.port(protocol));
+        daemon.until_row(protocol, |row| row["connections"] == 1);
+        let answer = Peer::connect(daemon.port(protocol)).rest();
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.contains("\r\nRetry-After: 1\r\n"), "{answer}");
+    }
+}
+
+#[test]
+fn slow_http_peers_have_the_time_that_their_server_gives() {
+    let daemon = Daemon::start();
+    daemon
+        .cli("create server h --protocol http --header-timeout 1 --keep-alive-timeout 1 -p 0 -s")
+        .ok();
+    let mut slow = Peer::connect(daemon.port("h"));
+    slow.send(b"GET / HTTP/1.1\r\nHos");
+    assert!(slow.rest().starts_with("HTTP/1.1 408 "));
+    assert_eq!(Peer::connect(daemon.port("h")).rest(), "", "an idle one is closed");
+    daemon.cli("create server x --header-timeout 0 -p 0").fails(2, &["from 1 to 3600"]);
+}

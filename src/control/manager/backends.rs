@@ -13,7 +13,7 @@ use crate::limits::{LOOKUP_AGAIN_MS, LOOKUP_MS, LOOKUP_REFRESH_MS};
 use crate::log::LogLevel;
 use crate::net::dial::Target;
 use crate::runtime::config::{backend_of, backend_parts};
-use crate::runtime::message::ToWorker;
+use crate::runtime::message::{Letter, ToWorker};
 use crate::runtime::{Address, Backend, RuntimeConfig};
 
 /// A lookup's outcome.
@@ -21,6 +21,12 @@ pub struct Resolved {
     request: u64,
     target: Target,
     result: Result<Vec<Address>, OperatorError>,
+}
+
+impl Letter for Resolved {
+    fn loose_bytes(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Addresses of names, as last looked up.

@@ -143,6 +143,13 @@ impl Manager {
         self.call_as(Caller::Operator, verb, arguments, answer)
     }
 
+    /// Workers had more to tell than could be taken: messages that someone watches, and log lines.
+    pub fn on_lost(&mut self, count: u64) {
+        let text =
+            format!("{count} watched messages and log lines of workers were dropped: too many");
+        self.log(LogLevel::Warn, "", text);
+    }
+
     /// A new turn of the control loop: time passes, deadlines end.
     pub fn on_time(&mut self, now: Now) {
         self.setup.now = now;

@@ -8,7 +8,7 @@ use super::FieldError;
 use super::fields::{Field, Flag, ValueType};
 use super::values as v;
 use crate::id::RuntimeKind::{Cache, Client, Proxy, Server};
-use crate::limits::{AMPLIFICATION_MAX, MULTICAST_GROUPS_MAX};
+use crate::limits::{AMPLIFICATION_MAX, BACKLOG_BYTES_LIMIT, MULTICAST_GROUPS_MAX};
 use crate::net::listener::SocketOptions;
 use crate::net::multicast::Group;
 use crate::net::tls;
@@ -77,6 +77,21 @@ pub static FIELDS: &[Field] = &[
             let list: Vec<String> = config.socket.groups.iter().map(Group::to_string).collect();
             v::list_out(&list)
         },
+    },
+    Field {
+        name: "send_queue",
+        aliases: &[],
+        kinds: &[Client],
+        value: ValueType::Integer,
+        default: "0: what is sent while nobody is connected is refused",
+        flag: flag("send-queue"),
+        help: "bytes of messages that are kept while nobody is connected; beyond, the oldest are dropped",
+        live: true,
+        required: false,
+        write: |config, value| {
+            v::integer(value, 0, BACKLOG_BYTES_LIMIT).map(|n| config.send_queue_bytes = n as usize)
+        },
+        read: |config| Some(json!(config.send_queue_bytes)),
     },
     Field {
         name: "master_pw",

@@ -155,8 +155,10 @@ pub fn on_timer(local: &mut Local, slot: u32) {
             super::parse_input(local, slot, 0);
         }
     } else {
+        let index = connection.instance;
+        let head_ms = local.instance_at(index).config().http.times.head_ms;
         let event = TimerEvent::Detect { connection: id };
-        local.timers.insert(local.now, limits::HTTP_HEAD_MS, event);
+        local.timers.insert(local.now, head_ms, event);
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Each request is an [`Exchange`] until its answer is complete. The oldest one writes into the outbox, younger ones
 //! into bytes of their own that follow when their turn has come, so that handlers, constants and files may finish in
-//! any order. Nothing more is read while [`limits::HTTP_PIPELINE_MAX`] exchanges are open or the peer doesn't take its
-//! answers. `intake` reads, `respond` writes, `time` bounds how long a peer may take, `files` serves folders.
+//! any order. Nothing more is read while [`crate::limits::HTTP_PIPELINE_MAX`] exchanges are open or the peer doesn't take
+//! its answers. `intake` reads, `respond` writes, `time` bounds how long a peer may take, `files` serves folders.
 
 mod app;
 pub mod files;
@@ -20,7 +20,6 @@ pub use intake::{on_bytes, on_input, on_last_bytes, on_parked_bytes};
 pub use respond::{go_on, on_outbox_low};
 pub use time::{on_close, on_timer};
 
-use crate::limits;
 use crate::proto::http1::{Field, RequestReader, write_date};
 use crate::ring::Now;
 use crate::ring::timers::TimerId;
@@ -134,8 +133,10 @@ impl HttpTurn {
 pub fn begin(local: &mut Local, slot: u32) {
     let since_ms = local.now.monotonic_ms();
     let http = Box::new(Http { since_ms, ..Http::default() });
+    let index = local.connections.at(slot).instance;
+    let idle_ms = local.instance_at(index).config().http.times.idle_ms;
     local.connections.at(slot).protocol = ProtocolState::Http(http);
-    time::arm(local, slot, since_ms + limits::HTTP_IDLE_MS);
+    time::arm(local, slot, since_ms + idle_ms);
 }
 
 /// The state of a connection that speaks HTTP.

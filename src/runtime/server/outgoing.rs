@@ -11,9 +11,10 @@ use crate::proto::websocket::{Deflate, Kind};
 use crate::ring::Chunk;
 use crate::runtime::Framing;
 use crate::runtime::connection::{Phase, ProtocolState, Role};
-use crate::runtime::datagrams;
 use crate::runtime::local::Local;
 use crate::runtime::message::{Recipients, ToWorker};
+use crate::runtime::stats::StatsCell;
+use crate::runtime::{client, datagrams};
 
 /// Messages of a run, and whom they are for.
 #[derive(Default)]
@@ -202,6 +203,12 @@ impl Local {
         }
         // A slow connection may have begun to close meanwhile, but none leaves the list before its close op is done.
         self.instance_at(index).members = members;
+        if count == 0 && except.is_none() && self.instance_at(index).config().send_queue_bytes > 0 {
+            return Messages::read(messages)
+                .map(|(message, kind)| u64::from(client::keep(self, index, message, kind)))
+                .max()
+                .unwrap_or(0);
+        }
         count
     }
 
@@ -252,10 +259,12 @@ impl Local {
             let bytes: Arc<[u8]> = instance.relay.as_slice().into();
             instance.relay.clear();
             let runtime = instance.placement.id;
+            let mut lost = 0;
             for &other in instance.placement.workers.iter().filter(|other| **other != worker) {
-                let bytes = Arc::clone(&bytes);
-                self.workers[usize::from(other)].send(ToWorker::Relay { runtime, bytes });
+                let letter = ToWorker::Relay { runtime, bytes: Arc::clone(&bytes) };
+                lost += u64::from(!self.workers[usize::from(other)].try_send(letter));
             }
+            StatsCell::add(&instance.cell(worker).dropped, lost);
         }
         self.relaying = relaying;
     }

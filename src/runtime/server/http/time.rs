@@ -47,17 +47,21 @@ fn wait_of(http: &super::Http) -> Wait {
 /// After bytes were read: a head or body that isn't complete has its time.
 pub(super) fn watch(local: &mut Local, slot: u32) {
     let now_ms = local.now.monotonic_ms();
-    let Some(http) = local.connections.get_mut(slot).and_then(state) else { return };
+    let Some(index) = local.connections.get(slot).map(|connection| connection.instance) else {
+        return;
+    };
+    let times = local.instance_at(index).config().http.times;
+    let Some(http) = state(local.connections.at(slot)) else { return };
     let span_ms = match wait_of(http) {
         Wait::Idle => return,
         Wait::Head => {
             if http.head_since_ms == 0 {
                 http.head_since_ms = now_ms;
             }
-            limits::HTTP_HEAD_MS
+            times.head_ms
         }
-        Wait::Body => limits::HTTP_BODY_CHECK_MS,
-        Wait::Answer => limits::HTTP_WRITE_STALL_MS,
+        Wait::Body => times.body_ms,
+        Wait::Answer => times.write_ms,
     };
     arm(local, slot, now_ms + span_ms);
 }
@@ -97,7 +101,9 @@ pub fn on_timer(local: &mut Local, slot: u32) {
     if connection.phase != Phase::Open {
         return;
     }
-    let is_parked = connection.parked;
+    let (is_parked, index) = (connection.parked, connection.instance);
+    let times = local.instance_at(index).config().http.times;
+    let connection = local.connections.at(slot);
     let unsent = connection.outbox.bytes() as u64;
     let Some(http) = state(connection) else { return };
     http.timer = None;
@@ -107,16 +113,16 @@ pub fn on_timer(local: &mut Local, slot: u32) {
         wait = Wait::Answer;
     }
     let next_ms = match wait {
-        Wait::Idle if now_ms >= http.since_ms + limits::HTTP_IDLE_MS => {
+        Wait::Idle if now_ms >= http.since_ms + times.idle_ms => {
             return local.close_after_flush(slot);
         }
-        Wait::Idle => http.since_ms + limits::HTTP_IDLE_MS,
-        Wait::Head if now_ms >= http.head_since_ms + limits::HTTP_HEAD_MS => {
+        Wait::Idle => http.since_ms + times.idle_ms,
+        Wait::Head if now_ms >= http.head_since_ms + times.head_ms => {
             return intake::close_with(local, slot, 408);
         }
-        Wait::Head => http.head_since_ms + limits::HTTP_HEAD_MS,
-        Wait::Body if now_ms < http.body_since_ms + limits::HTTP_BODY_CHECK_MS => {
-            http.body_since_ms + limits::HTTP_BODY_CHECK_MS
+        Wait::Head => http.head_since_ms + times.head_ms,
+        Wait::Body if now_ms < http.body_since_ms + times.body_ms => {
+            http.body_since_ms + times.body_ms
         }
         Wait::Body if http.seen_bytes < http.body_bytes + limits::HTTP_BODY_CHECK_BYTES => {
             if intake::break_stream(local, slot) {
@@ -126,14 +132,14 @@ pub fn on_timer(local: &mut Local, slot: u32) {
         }
         Wait::Body => {
             (http.body_since_ms, http.body_bytes) = (now_ms, http.seen_bytes);
-            now_ms + limits::HTTP_BODY_CHECK_MS
+            now_ms + times.body_ms
         }
         Wait::Answer if unsent > 0 && unsent >= http.unsent_bytes && http.unsent_bytes > 0 => {
             return local.close_now(slot);
         }
         Wait::Answer => {
             http.unsent_bytes = unsent;
-            now_ms + limits::HTTP_WRITE_STALL_MS
+            now_ms + times.write_ms
         }
     };
     arm(local, slot, next_ms);

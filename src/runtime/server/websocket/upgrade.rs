@@ -1,6 +1,5 @@
 //! Requests that become WebSockets: on any port that speaks HTTP, and on ports that take nothing else.
 
-use crate::limits;
 use crate::log::LogLevel;
 use crate::proto::http1::{Event, Field, Request, RequestError, RequestReader, Version, reason};
 use crate::proto::websocket::Side;
@@ -12,10 +11,12 @@ use crate::runtime::stats::StatsCell;
 
 /// A new connection where nothing but WebSocket is spoken.
 pub fn begin_pinned(local: &mut Local, slot: u32) {
+    let index = local.connections.at(slot).instance;
+    let head_ms = local.instance_at(index).config().http.times.head_ms;
     let connection = local.connections.at(slot);
     connection.protocol = ProtocolState::Upgrading(RequestReader::default());
     let event = TimerEvent::Upgrade { connection: connection.id };
-    local.timers.insert(local.now, limits::HTTP_HEAD_MS, event);
+    local.timers.insert(local.now, head_ms, event);
 }
 
 /// The handshake has had its time.
