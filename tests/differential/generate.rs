@@ -2,6 +2,11 @@
 //!
 //! `{kind}` is a random word, `(a|b)` one of several, `[a|b]` one of several or none, `+` behind any of them repeats it.
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+
+use crate::template::{alternatives, part_len};
+use crate::vocabulary;
+
 /// What every round of commands is made from.
 const TEMPLATES: &[&str] = &[
     // Strings
@@ -314,8 +319,11 @@ impl Generator {
         };
         let usable =
             |template: &&'static str| *template == "NOTHING {v} {v}" || knows(name(template));
-        let (templates, others): (Vec<_>, Vec<_>) =
-            TEMPLATES.iter().copied().partition(|template| usable(template));
+        let (templates, others): (Vec<_>, Vec<_>) = TEMPLATES
+            .iter()
+            .chain(vocabulary::TEMPLATES)
+            .copied()
+            .partition(|template| usable(template));
         let mut skipped: Vec<&str> = others.iter().map(name).collect();
         skipped.dedup();
         Generator {
@@ -404,6 +412,7 @@ impl Generator {
 
     fn part(&mut self, part: &[u8], words: &mut Vec<Vec<u8>>) {
         match part[0] {
+            b'{' if part == b"{command}" => self.nested(words),
             b'{' => words.push(self.word(&part[1..part.len() - 1])),
             b'[' if self.below(2) == 0 => {}
             b'[' | b'(' => {
@@ -418,8 +427,33 @@ impl Generator {
         }
     }
 
+    /// A whole command as further words.
+    fn nested(&mut self, words: &mut Vec<Vec<u8>>) {
+        let template = loop {
+            let index = self.below(self.templates.len());
+            let template = self.templates[index];
+            let name = template.split(' ').next().unwrap_or_default();
+            let lists = [vocabulary::NOT_NESTED, NOT_QUEUED];
+            if !name.ends_with("SCAN") && !lists.iter().any(|list| list.contains(&name)) {
+                break template;
+            }
+        };
+        self.expand(template.as_bytes(), words);
+    }
+
     fn word(&mut self, kind: &[u8]) -> Vec<u8> {
+        let mut one_of = |list: &[&str]| list[self.below(list.len())].as_bytes().to_vec();
         match kind {
+            b"script" => one_of(vocabulary::SCRIPTS),
+            b"sha" => {
+                let script = one_of(vocabulary::SCRIPTS);
+                let sum = digest(&SHA1_FOR_LEGACY_USE_ONLY, &script);
+                sum.as_ref().iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
+            }
+            b"library" => one_of(vocabulary::LIBRARIES),
+            b"copy" => one_of(vocabulary::COPIES),
+            b"literal" => one_of(vocabulary::LITERALS),
+            b"rule" => one_of(vocabulary::RULES),
             b"k" => self.key(b"slhzktpe"),
             // No HyperLogLogs: Redis reads past the end of those that others changed.
             b"w" => self.key(b"slhzkte"),
@@ -528,51 +562,6 @@ impl Generator {
             _ => vec![b'a' + self.below(8) as u8],
         }
     }
-}
-
-/// The length of the word, placeholder or group at the start.
-fn part_len(template: &[u8]) -> usize {
-    let close = match template[0] {
-        b'{' => b'}',
-        b'[' => b']',
-        b'(' => b')',
-        _ => {
-            return template
-                .iter()
-                .position(|byte| matches!(byte, b' ' | b'+'))
-                .unwrap_or(template.len());
-        }
-    };
-    let mut depth = 0;
-    for (index, byte) in template.iter().enumerate() {
-        if *byte == template[0] {
-            depth += 1;
-        } else if *byte == close {
-            depth -= 1;
-        }
-        if depth == 0 {
-            return index + 1;
-        }
-    }
-    panic!("a template's group isn't closed");
-}
-
-/// Splits at `|`, but not inside groups.
-fn alternatives(group: &[u8]) -> Vec<&[u8]> {
-    let (mut choices, mut depth, mut start) = (Vec::new(), 0, 0);
-    for (index, byte) in group.iter().enumerate() {
-        match byte {
-            b'[' | b'(' => depth += 1,
-            b']' | b')' => depth -= 1,
-            b'|' if depth == 0 => {
-                choices.push(&group[start..index]);
-                start = index + 1;
-            }
-            _ => {}
-        }
-    }
-    choices.push(&group[start..]);
-    choices
 }
 
 /// Where a command of the SCAN family has its cursor.

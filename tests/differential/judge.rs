@@ -117,7 +117,9 @@ pub struct Ours {
 
 impl Ours {
     pub fn new(seed: u64) -> Ours {
-        let store = SharedStore::new(&Settings { seed, now_ms: now_ms(), ..Settings::default() });
+        let scripting = Some(socketley::lua::scripts::make as _);
+        let settings = Settings { seed, scripting, now_ms: now_ms(), ..Settings::default() };
+        let store = SharedStore::new(&settings);
         let session = store.session(now_ms());
         Ours { store, session }
     }

@@ -9,6 +9,8 @@ mod generate;
 mod judge;
 mod payloads;
 mod propagation;
+mod template;
+mod vocabulary;
 
 use generate::Generator;
 use judge::{Judge, Ours};
@@ -48,6 +50,8 @@ fn replies_are_those_of_redis() {
             recent.clear();
             queued.clear();
             exchange(&mut ours, &mut judge, &[b"DISCARD".to_vec()]);
+            exchange(&mut ours, &mut judge, &words("ACL DELUSER u1 u2"));
+            exchange(&mut ours, &mut judge, &words("FUNCTION FLUSH"));
             ours.flush();
             judge.run(&[b"FLUSHALL".to_vec()]);
         }
@@ -133,6 +137,10 @@ fn walk(
         command[cursor_at] = cursor;
     }
     Err("the scan doesn't end".to_owned())
+}
+
+fn words(line: &str) -> Vec<Vec<u8>> {
+    line.split(' ').map(|word| word.as_bytes().to_vec()).collect()
 }
 
 fn exchange(ours: &mut Ours, judge: &mut Judge, command: &[Vec<u8>]) {

@@ -74,19 +74,19 @@ fn made(commands: &[&str]) -> (Vec<u8>, Vec<u8>) {
     (value, writer.take())
 }
 
-pub fn values() -> Vec<Vec<u8>> {
+fn values() -> Vec<Vec<u8>> {
     let written = VALUES.iter().map(|hex| bytes(hex));
     written.chain(MADE.iter().map(|commands| made(commands).0)).collect()
 }
 
-pub fn files() -> Vec<Vec<u8>> {
+fn files() -> Vec<Vec<u8>> {
     let old = b"REDIS0003\xfe\x00\xfd\x0a\x00\x00\x00\x00\x01k\x01v\xff\0\0\0\0\0\0\0\0".to_vec();
     let skipped = b"REDIS0012\xf4\x01\x02\x03\xf8\x07\xfc\x0a\0\0\0\0\0\0\0\x00\x01k\x01v\xff\0\0\0\0\0\0\0\0";
     let made = MADE.iter().map(|commands| made(commands).1);
     made.chain([old, skipped.to_vec()]).collect()
 }
 
-pub fn requests() -> Vec<Vec<u8>> {
+fn requests() -> Vec<Vec<u8>> {
     let texts: &[&[u8]] = &[
         b"*1\r\n$4\r\nPING\r\n",
         b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n",
@@ -99,7 +99,7 @@ pub fn requests() -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.to_vec()).collect()
 }
 
-pub fn blobs() -> Vec<Vec<u8>> {
+fn blobs() -> Vec<Vec<u8>> {
     let hex = [
         "8161028162 02",
         "0001 7f01 df ff 02 f1 1127 03 f4 0000000000000080 09",
@@ -114,10 +114,47 @@ pub fn blobs() -> Vec<Vec<u8>> {
     seeds
 }
 
+/// Values with the choice of what is done with them in front.
+fn restored() -> Vec<Vec<u8>> {
+    let values = values().into_iter().enumerate();
+    values.map(|(index, value)| [&[0, index as u8][..], &value].concat()).collect()
+}
+
+fn manifests() -> Vec<Vec<u8>> {
+    texts(&[
+        b"file appendonly.aof.1.base.rdb seq 1 type b\nfile appendonly.aof.1.incr.aof seq 1 type i\n",
+        b"# comment\n\nfile \"with blank \\x41\\\"\" seq 18446744073709551615 type h\r\n",
+    ])
+}
+
+/// The seeds of a target, by hand.
+///
+/// # Panics
+/// When no target has this name.
+pub fn of(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "requests" | "replies" => requests(),
+        "values" => values(),
+        "restored" => restored(),
+        "files" => files(),
+        "manifests" => manifests(),
+        "blobs" => blobs(),
+        "http_requests" => http_requests(),
+        "http_responses" => http_responses(),
+        "websocket_frames" => websocket_frames(),
+        "websocket_handshakes" => websocket_handshakes(),
+        "proxy_headers" => proxy_headers(),
+        "control_frames" => control_frames(),
+        "streams" => streams(),
+        _ => panic!("no seeds are known for {target}"),
+    }
+}
+
 /// What a run guided by coverage has found for a target.
 pub fn kept(target: &str) -> Vec<Vec<u8>> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus");
-    let path = format!("{folder}/{target}.hex");
+    // The crate of the runs guided by coverage stands inside of the project.
+    let project = env!("CARGO_MANIFEST_DIR").trim_end_matches("/tests/fuzz/coverage");
+    let path = format!("{project}/tests/fuzz/corpus/{target}.hex");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     text.lines().map(bytes).collect()
 }
@@ -126,7 +163,7 @@ fn texts(texts: &[&[u8]]) -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.to_vec()).collect()
 }
 
-pub fn http_requests() -> Vec<Vec<u8>> {
+fn http_requests() -> Vec<Vec<u8>> {
     texts(&[
         b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /b?c=%20 HTTP/1.0\r\n\r\n",
         b"\r\nPOST /x HTTP/1.1\r\nHost: a:80\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello",
@@ -136,7 +173,7 @@ pub fn http_requests() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn http_responses() -> Vec<Vec<u8>> {
+fn http_responses() -> Vec<Vec<u8>> {
     texts(&[
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\nok",
         b"HTTP/1.0 304 \r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -144,7 +181,7 @@ pub fn http_responses() -> Vec<Vec<u8>> {
     ])
 }
 
-pub fn websocket_frames() -> Vec<Vec<u8>> {
+fn websocket_frames() -> Vec<Vec<u8>> {
     let mut seeds = texts(&[
         b"\x02\x81\x85\x01\x02\x03\x04igojn\x88\x82\0\0\0\0\x03\xe8",
         b"\x02\x01\x81\0\0\0\0a\x89\x81\0\0\0\0p\x80\x82\0\0\0\0\xc3\xa9",
@@ -158,14 +195,14 @@ pub fn websocket_frames() -> Vec<Vec<u8>> {
     seeds
 }
 
-pub fn websocket_handshakes() -> Vec<Vec<u8>> {
+fn websocket_handshakes() -> Vec<Vec<u8>> {
     texts(&[
         b"GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: chat, more\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits; server_max_window_bits=10\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: EE6Hp8tZhmLMiCNWTEmTyIaBpIk=\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n\r\n",
     ])
 }
 
-pub fn proxy_headers() -> Vec<Vec<u8>> {
+fn proxy_headers() -> Vec<Vec<u8>> {
     let binary = b"\r\n\r\n\0\r\nQUIT\n";
     let second = |rest: &[u8]| [binary, rest].concat();
     let mut seeds = texts(&[
@@ -179,7 +216,7 @@ pub fn proxy_headers() -> Vec<Vec<u8>> {
     seeds
 }
 
-pub fn control_frames() -> Vec<Vec<u8>> {
+fn control_frames() -> Vec<Vec<u8>> {
     let frame = |json: &str| [&(json.len() as u32).to_be_bytes()[..], json.as_bytes()].concat();
     let jsons = [
         r#"{"v":1,"command":"send","arguments":{"name":"a\nb","n":[1,2.5,null,true]},"tty":false,"cwd":"/"}"#,
@@ -192,7 +229,7 @@ pub fn control_frames() -> Vec<Vec<u8>> {
     seeds
 }
 
-pub fn streams() -> Vec<Vec<u8>> {
+fn streams() -> Vec<Vec<u8>> {
     let mut seeds = texts(&[
         b"hello\r\nworld\n",
         b"\x16\x03\x01\x02\0\x01",

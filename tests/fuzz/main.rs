@@ -8,6 +8,7 @@
 //! which calls the same functions; how it is run stands there.
 
 mod corpus;
+mod restored;
 mod targets;
 
 use socketley::store::random::Random;
@@ -86,47 +87,53 @@ fn run(name: &str, target: targets::Target, seeds: Vec<Vec<u8>>) {
 }
 
 /// The target of this name, on the seeds written by hand and those kept.
-fn run_named(name: &str, written: Vec<Vec<u8>>) {
-    let seeds = written.into_iter().chain(corpus::kept(name)).collect();
+fn run_named(name: &str) {
+    let seeds = corpus::of(name).into_iter().chain(corpus::kept(name)).collect();
     run(name, targets::named(name), seeds);
 }
 
 #[test]
 fn requests_of_strangers() {
-    run_named("requests", corpus::requests());
-    run_named("replies", corpus::requests());
+    run_named("requests");
+    run_named("replies");
 }
 
 #[test]
 fn values_of_strangers() {
-    run_named("values", corpus::values());
+    run_named("values");
+}
+
+#[test]
+fn restored_values_of_strangers() {
+    run_named("restored");
 }
 
 #[test]
 fn files_of_strangers() {
-    run_named("files", corpus::files());
+    run_named("files");
+    run_named("manifests");
 }
 
 #[test]
 fn blobs_of_strangers() {
-    run_named("blobs", corpus::blobs());
+    run_named("blobs");
 }
 
 #[test]
 fn http_of_strangers() {
-    run_named("http_requests", corpus::http_requests());
-    run_named("http_responses", corpus::http_responses());
+    run_named("http_requests");
+    run_named("http_responses");
 }
 
 #[test]
 fn websockets_of_strangers() {
-    run_named("websocket_frames", corpus::websocket_frames());
-    run_named("websocket_handshakes", corpus::websocket_handshakes());
+    run_named("websocket_frames");
+    run_named("websocket_handshakes");
 }
 
 #[test]
 fn first_bytes_of_strangers() {
-    run_named("proxy_headers", corpus::proxy_headers());
-    run_named("control_frames", corpus::control_frames());
-    run_named("streams", corpus::streams());
+    run_named("proxy_headers");
+    run_named("control_frames");
+    run_named("streams");
 }

@@ -1,6 +1,7 @@
 //! What is done with hostile bytes: one plain function for each parser, shared by the bounded run of `cargo test` and by
 //! `cargo fuzz`. Each asserts what must hold whatever the bytes are; none may panic otherwise.
 
+use socketley::persist::manifest::Manifest;
 use socketley::persist::rdb::{Item, Reader};
 use socketley::proto::control;
 use socketley::proto::detect::{Detected, detect};
@@ -22,7 +23,9 @@ pub const ALL: &[(&str, Target)] = &[
     ("requests", requests),
     ("replies", replies),
     ("values", value),
+    ("restored", crate::restored::restored),
     ("files", file),
+    ("manifests", manifest),
     ("blobs", blob),
     ("http_requests", http_requests),
     ("http_responses", http_responses),
@@ -103,6 +106,14 @@ fn file(bytes: &[u8]) {
     reader.complete();
     // Whatever comes of it is an answer.
     drop(reader.next(&builder()));
+}
+
+/// What is told of an append log's files is told again when it is written.
+fn manifest(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(manifest) = Manifest::parse(text) {
+        assert_eq!(Manifest::parse(&manifest.text()), Ok(manifest));
+    }
 }
 
 /// A blob of somebody's making can be walked and changed, or is refused.

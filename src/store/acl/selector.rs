@@ -163,6 +163,9 @@ impl Selector {
     }
 
     fn add_keys_for(&mut self, modifier: &[u8]) -> Result<(), Refusal> {
+        if self.all_keys {
+            return Err(AFTER_ALL_KEYS);
+        }
         let tilde = memchr::memchr(b'~', modifier).filter(|at| *at > 0).ok_or(SYNTAX)?;
         let flags = modifier[..tilde].to_ascii_lowercase();
         if !flags.iter().all(|flag| matches!(flag, b'r' | b'w')) {

@@ -54,7 +54,7 @@ fn rules_read_back() {
         ("-config +config|get", "off sanitize-payload resetchannels -@all -config +config|get"),
         ("+config|get -config", "off sanitize-payload resetchannels -@all -config"),
         ("+select|0", "off sanitize-payload resetchannels -@all +select|0"),
-        ("(+get ~x) (+set", "?"),
+        ("(+get ~x) (+set ~y", "?"),
         ("(+get ~x)", "off sanitize-payload resetchannels -@all (~x resetchannels -@all +get)"),
         ("skip-sanitize-payload", "off skip-sanitize-payload resetchannels -@all"),
     ] {
@@ -102,6 +102,7 @@ fn wrong_modifiers_change_nothing() {
     assert!(client.run("ACL SETUSER a ~x").contains("Adding a pattern after the * pattern"));
     assert_eq!(client.run("ACL GENPASS 5").len(), "$2 ab".len());
     assert_eq!(client.run("ACL GENPASS").len(), "$64 ".len() + 64);
+    assert_eq!(client.run("ACL GENPASS x"), "-ERR value is not an integer or out of range");
     assert!(client.run("ACL GENPASS 4097").starts_with("-ERR ACL GENPASS argument must be"));
 }
 
@@ -150,6 +151,7 @@ fn what_users_may() {
         ("ACL DRYRUN reader GET cache:1", "+OK"),
         ("ACL DRYRUN nobody GET a", "-ERR User 'nobody' not found"),
         ("ACL DRYRUN reader FOO", "-ERR Command 'FOO' not found"),
+        ("ACL DRYRUN reader OBJECT FOO x", "-ERR Command 'OBJECT' not found"),
         ("ACL DRYRUN reader GET", "-ERR wrong number of arguments for 'get' command"),
         ("ACL DRYRUN reader GET x", "$52 User reader has no permissions to access the 'x' key"),
     ]);

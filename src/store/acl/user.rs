@@ -57,6 +57,7 @@ impl User {
     /// Applies one modifier of SETUSER.
     pub fn modify(&mut self, modifier: &[u8], all_channels: bool) -> Result<(), Refusal> {
         match modifier.to_ascii_lowercase().as_slice() {
+            b"" => {}
             b"on" => self.enabled = true,
             b"off" => self.enabled = false,
             b"nopass" => (self.without_password, self.passwords) = (true, Vec::new()),

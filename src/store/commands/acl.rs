@@ -172,9 +172,8 @@ fn setuser(call: &mut Call<'_>) -> CommandResult {
         acl.user(name).map_or_else(|| User::new(name, all_channels), |user| (**user).clone());
     for modifier in merged(call.args.from(3).iter())? {
         user.modify(&modifier, all_channels).map_err(|reason| {
-            let shown = String::from_utf8_lossy(&modifier);
-            let text = format!("ERR Error in ACL SETUSER modifier '{shown}': {reason}");
-            CommandError::Owned(text.into_bytes())
+            let start = &b"ERR Error in ACL SETUSER modifier '"[..];
+            CommandError::Owned([start, &modifier, b"': ", reason.as_bytes()].concat())
         })?;
     }
     acl.put(user);
@@ -200,9 +199,10 @@ fn merged<'a>(words: impl Iterator<Item = &'a [u8]>) -> Result<Vec<Vec<u8>>, Com
     match open {
         None => Ok(all),
         Some(begun) => {
-            let shown = String::from_utf8_lossy(&begun);
-            let text = format!("ERR Unmatched parenthesis in acl selector starting at '{shown}'.");
-            Err(CommandError::Owned(text.into_bytes()))
+            // Only the word that opened it is told.
+            let first = begun.split(|byte| *byte == b' ').next().unwrap_or_default();
+            let start = &b"ERR Unmatched parenthesis in acl selector starting at '"[..];
+            Err(CommandError::Owned([start, first, b"'."].concat()))
         }
     }
 }
@@ -246,7 +246,9 @@ fn dryrun(call: &mut Call<'_>) -> CommandResult {
     let user = call.instance.acl.user(name);
     let user = user.ok_or_else(|| text([b"ERR User '", name, b"' not found"]))?;
     let id = table().resolve(args);
-    if id == super::CommandId::UNKNOWN {
+    // A known command with a subcommand that isn't known is none either.
+    let is_parent = || args.len() > 1 && !table().row(id).subcommands.is_empty();
+    if id == super::CommandId::UNKNOWN || is_parent() {
         return Err(text([b"ERR Command '", args.at(0), b"' not found"]));
     }
     let row = table().row(id);
@@ -273,7 +275,7 @@ fn genpass(call: &mut Call<'_>) -> CommandResult {
     let bits = match (call.args.len(), call.args.get(2)) {
         (2, _) => 256,
         (3, Some(bits)) => {
-            let bits = strict_integer(bits).ok_or(GENPASS_BITS)?;
+            let bits = strict_integer(bits).ok_or(CommandError::NotInteger)?;
             usize::try_from(bits)
                 .ok()
                 .filter(|bits| (1..=4096).contains(bits))
