@@ -132,8 +132,10 @@ impl Instance {
             // A history of its own from here on, which goes on from the one before.
             let id = instance::run_id(replication.epoch ^ self.started_ms, now_ms);
             let before = std::mem::replace(&mut replication.id, id);
-            replication.before = Some((before, replication.offset));
-            if !self.feed.is_on() {
+            // With an append log the feed has counted bytes of its own: who knows the history before can't go on by them.
+            let goes_on = !self.feed.is_on();
+            replication.before = goes_on.then_some((before, replication.offset));
+            if goes_on {
                 self.feed.set_offset(replication.offset);
             }
         }
