@@ -6,8 +6,13 @@
 //!
 //! LuaJIT's pattern matcher is C code, where no hook is looked at: `("a"):rep(30):find(("a*"):rep(30) .. "b")` would hold
 //! its worker for years. So each step of the matcher counts as an instruction of an armed count hook does, and calls it for
-//! the matcher's caller when the count has run out. The compiler is called through a script that makes this one change in
-//! the copy of the source that is about to be compiled.
+//! the matcher's caller when the count has run out.
+//!
+//! A C function answers an `int`, whose register may hold anything in its upper half (System V ABI, AMD64, 3.2.3).
+//! LuaJIT's interpreter uses all of it, which ends in a crash as soon as a compiler makes use of that liberty, as Rust's
+//! does. So the upper half is cleared there.
+//!
+//! The compiler is called through a script that makes these changes in the copy of the source that is about to be built.
 
 #![allow(
     unsafe_code,
@@ -29,6 +34,10 @@ const MATCHER_CHECK_COUNTED: &str = "\
     } \
   } \
   if (++ms->depth > LJ_MAX_XLEVEL)";
+
+/// Where LuaJIT's `vm_x64.dasc` takes over what a C function answered, and what is put there.
+const C_RESULT: &str = "|  // nresults returned in eax (RD).";
+const C_RESULT_CLEARED: &str = "|  mov RDd, RDd";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -59,9 +68,17 @@ fn compiler_with_changes() -> String {
         "[ \"$(grep -cF '{MATCHER_CHECK}' lib_string.c)\" = 1 ] || {{ echo 'lib_string.c has changed' >&2; exit 1; }}
     sed -i 's/{MATCHER_CHECK}/{MATCHER_CHECK_COUNTED}/' lib_string.c"
     );
+    // Make asks the compiler about lj_arch.h before it does anything else.
+    let cleared = format!(
+        "[ \"$(grep -cF '{C_RESULT}' vm_x64.dasc)\" = 1 ] || {{ echo 'vm_x64.dasc has changed' >&2; exit 1; }}
+    sed -i 's#{C_RESULT}#{C_RESULT_CLEARED}#' vm_x64.dasc"
+    );
     let text = format!(
         "#!/bin/sh
 case \" $* \" in
+  *' lj_arch.h '*) grep -qF '{C_RESULT_CLEARED}' vm_x64.dasc || {{
+    {cleared}
+  }} ;;
   *' lib_string.c '*) grep -qF hookcount lib_string.c || {{
     {changed}
   }} ;;

@@ -4,14 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::support::{Daemon, Peer, until};
-
-/// What a handler may take of its worker at a time, as the report says.
-const BUDGET: Duration = Duration::from_millis(50);
-/// What comes on top for everyone else, 99 times of 100.
-const EXCESS_MAX: Duration = Duration::from_millis(10);
 
 const TIME: &str = "ran longer than its time budget of 50 ms";
 const MEMORY: &str = "not enough memory: the app's VM may have 256 MB";
@@ -140,27 +134,22 @@ fn is_told(log: &str, name: &str, end: &str) -> bool {
     }
 }
 
-/// Asks the neighbour again and again; answers how long each answer took.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "tests stand outside the program: the clock is theirs"
-)]
-fn asking(port: u16, enough: Arc<AtomicBool>) -> thread::JoinHandle<Vec<Duration>> {
+/// Asks the neighbour again and again; answers how often it was answered.
+fn asking(port: u16, enough: Arc<AtomicBool>) -> thread::JoinHandle<usize> {
     thread::spawn(move || {
         let mut peer = Peer::connect(port);
-        let mut times = Vec::new();
+        let mut answers = 0;
         while !enough.load(Ordering::Relaxed) {
-            let start = Instant::now();
             peer.say("still there?");
             peer.hears(&["still there?"]);
-            times.push(start.elapsed());
+            answers += 1;
         }
-        times
+        answers
     })
 }
 
-/// Every way once; how long the neighbour waited for each of its answers meanwhile, in order of length.
-fn run_wild() -> Vec<Duration> {
+#[test]
+fn runaways_of_every_kind_are_stopped_and_told_while_a_neighbour_answers() {
     // One worker: what holds it up holds up everyone.
     let daemon = Daemon::with(&["--workers", "1"]);
     daemon.folder.write("wild.lua", &wild());
@@ -181,23 +170,8 @@ fn run_wild() -> Vec<Duration> {
         });
     }
     enough.store(true, Ordering::Relaxed);
-    let mut times = neighbour.join().expect("the neighbour was answered every time");
-    times.sort_unstable();
+    let answers = neighbour.join().expect("the neighbour was answered every time");
+    assert!(answers > WAYS.len(), "only {answers} answers");
     assert_eq!(daemon.row("quiet")["status"], "running");
     assert_eq!(daemon.row("wild")["status"], "running");
-    times
-}
-
-#[test]
-fn runaways_of_every_kind_are_stopped_and_told_while_a_neighbour_answers() {
-    let times = run_wild();
-    assert!(times.len() > WAYS.len(), "only {} answers", times.len());
-}
-
-#[test]
-#[ignore = "judges wall time, on a quiet machine: cargo test --release --test e2e runaway -- --ignored"]
-fn a_neighbour_of_runaways_waits_little_longer_than_their_budget() {
-    let times = run_wild();
-    let p99 = times[times.len() * 99 / 100];
-    assert!(p99 < BUDGET + EXCESS_MAX, "p99 of {} answers: {p99:?}", times.len());
 }

@@ -230,7 +230,7 @@ fn several_workers_switch_together() {
     save(&mut world, "server a port=0 on_message workers=1\nserver b port=0 on_message");
     let told = world.told();
     assert!(
-        told.contains(&"1: drop".to_owned()) && told.contains(&"1: stop 1".to_owned()),
+        told.contains(&"1: drop".to_owned()) && told.contains(&"1: leave 1".to_owned()),
         "{told:?}"
     );
     assert_eq!(world.status("a"), "running");
