@@ -142,12 +142,17 @@ mod tests {
             let name = format!("stats.arenas.{arena}.pdirty\0").into_bytes();
             Access::<usize>::read(name.name()).expect("it counts")
         };
-        let blocks: Vec<Vec<u8>> = (0..64).map(|_| vec![1; 1 << 20]).collect();
-        drop(blocks);
-        // Other tests use the arena, too: for less than these 64 MB.
-        assert!(dirty_pages() > 8_000, "{} pages wait", dirty_pages());
-        purge();
-        assert!(dirty_pages() < 4_000, "{} pages are left", dirty_pages());
+        // Other tests use the arena, too, and may take what was just given back.
+        let wait = || {
+            drop((0..64).map(|_| vec![1; 1 << 20]).collect::<Vec<Vec<u8>>>());
+            dirty_pages() > 8_000
+        };
+        assert!((0..50).any(|_| wait()), "{} pages wait", dirty_pages());
+        let few = || {
+            purge();
+            dirty_pages() < 4_000
+        };
+        assert!((0..50).any(|_| few()), "{} pages are left", dirty_pages());
     }
 
     #[test]
