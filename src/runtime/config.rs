@@ -11,6 +11,7 @@ mod disk;
 pub mod fields;
 mod later;
 mod proxied;
+mod row;
 mod secure;
 mod sockets;
 mod times;

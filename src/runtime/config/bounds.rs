@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 
 use super::fields::{Field, Flag, ValueType};
+use super::row::{Read, Write};
 use super::values as v;
 use crate::id::RuntimeKind::{self, Cache, Client, Proxy, Server};
 use crate::limits::PROXY_SOURCES_MAX;
-use crate::runtime::RuntimeConfig;
 use crate::runtime::limiter::Network;
 
 const ALL: &[RuntimeKind] = &RuntimeKind::ALL;
@@ -26,22 +26,11 @@ const fn row(
     kinds: &'static [RuntimeKind],
     long: &'static str,
     help: &'static str,
-    write: fn(&mut RuntimeConfig, &Value) -> Result<(), String>,
-    read: fn(&RuntimeConfig) -> Option<Value>,
+    write: Write,
+    read: Read,
 ) -> Field {
-    Field {
-        name,
-        aliases: &[],
-        kinds,
-        value: ValueType::Integer,
-        default: "0: no limit",
-        flag: Some(Flag { long, short: None, aliases: &[] }),
-        help,
-        live: true,
-        required: false,
-        write,
-        read,
-    }
+    let field = Field::live(name, kinds, ValueType::Integer, help, write, read);
+    Field { default: "0: no limit", flag: Flag::long(long), ..field }
 }
 
 fn some(number: u64) -> Option<Value> {

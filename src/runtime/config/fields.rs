@@ -3,15 +3,16 @@
 //! A field that is known but has no effect in this version is in [`super::later`]: refused with the reason, never
 //! accepted and ignored.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::row::{Read, Write};
 use super::{backends, behind, commands, values as v};
 use crate::id::RuntimeKind::{self, Cache, Client, Proxy, Server};
 use crate::limits::{
     BACKLOG_BYTES_LIMIT, BACKLOG_BYTES_MIN, DETECT_MS_MAX, WEBSOCKET_MESSAGE_BYTES_LIMIT,
     WEBSOCKET_PING_MS_MAX,
 };
-use crate::runtime::{Protocol, RuntimeConfig, WorkerCount};
+use crate::runtime::{Protocol, WorkerCount};
 use crate::store::eviction::Policy;
 
 /// One field of runtimes.
@@ -35,9 +36,9 @@ pub struct Field {
     /// Whether it is written out even at its default.
     pub required: bool,
     /// Checks a value and puts it in.
-    pub write: fn(&mut RuntimeConfig, &Value) -> Result<(), String>,
+    pub write: Write,
     /// Its present value; nothing if unset.
-    pub read: fn(&RuntimeConfig) -> Option<Value>,
+    pub read: Read,
 }
 
 /// A field's flag of `create` and `edit`.

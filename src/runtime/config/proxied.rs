@@ -6,12 +6,12 @@ use serde_json::{Map, Value, json};
 
 use super::bounds;
 use super::fields::{Field, Flag, ValueType};
+use super::row::{Read, Write};
 use super::values as v;
 use crate::id::RuntimeKind::{self, Proxy};
 use crate::limits::{PROXY_HEADER_CHANGES_MAX, PROXY_HOSTS_MAX, PROXY_TIME_MS_MAX};
 use crate::proto::http1::{is_token, is_value};
 use crate::proto::proxy_protocol::Version;
-use crate::runtime::RuntimeConfig;
 use crate::runtime::proxy::settings::{Check, Forwarded, HashKey, HeaderChange, Host, Hosts};
 
 const PROXY: &[RuntimeKind] = &[Proxy];
@@ -32,32 +32,16 @@ const fn row(
     value: ValueType,
     default: &'static str,
     help: &'static str,
-    write: fn(&mut RuntimeConfig, &Value) -> Result<(), String>,
-    read: fn(&RuntimeConfig) -> Option<Value>,
+    write: Write,
+    read: Read,
 ) -> Field {
-    Field {
-        name,
-        aliases: &[],
-        kinds: PROXY,
-        value,
-        default,
-        flag: None,
-        help,
-        live: true,
-        required: false,
-        write,
-        read,
-    }
-}
-
-const fn flag(long: &'static str) -> Option<Flag> {
-    Some(Flag { long, short: None, aliases: &[] })
+    Field { default, ..Field::live(name, PROXY, value, help, write, read) }
 }
 
 /// The rows, after the others.
 pub static FIELDS: &[Field] = &[
     Field {
-        flag: flag("host"),
+        flag: Flag::long("host"),
         ..row(
             "host",
             ValueType::Text,
@@ -76,7 +60,7 @@ pub static FIELDS: &[Field] = &[
         |config| hosts_out(&config.proxy.hosts),
     ),
     Field {
-        flag: flag("forwarded"),
+        flag: Flag::long("forwarded"),
         ..row(
             "forwarded",
             ValueType::Choice(&["x", "standard", "both", "none"]),
@@ -88,7 +72,7 @@ pub static FIELDS: &[Field] = &[
     },
     Field {
         aliases: &["real_ip_from"],
-        flag: flag("trusted-proxies"),
+        flag: Flag::long("trusted-proxies"),
         ..row(
             "trusted_proxies",
             ValueType::List,
@@ -99,7 +83,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("via"),
+        flag: Flag::long("via"),
         ..row(
             "via",
             ValueType::Text,
@@ -110,7 +94,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("send-proxy"),
+        flag: Flag::long("send-proxy"),
         ..row(
             "send_proxy",
             ValueType::Choice(&["none", "v1", "v2"]),
@@ -121,7 +105,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("strip-prefix"),
+        flag: Flag::long("strip-prefix"),
         ..row(
             "strip_prefix",
             ValueType::Text,
@@ -132,7 +116,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("add-prefix"),
+        flag: Flag::long("add-prefix"),
         ..row(
             "add_prefix",
             ValueType::Text,
@@ -160,7 +144,7 @@ pub static FIELDS: &[Field] = &[
     ),
     Field {
         aliases: &["hash"],
-        flag: flag("hash-on"),
+        flag: Flag::long("hash-on"),
         ..row(
             "hash_on",
             ValueType::Text,
@@ -171,7 +155,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("sticky"),
+        flag: Flag::long("sticky"),
         ..row(
             "sticky",
             ValueType::Text,
@@ -183,7 +167,7 @@ pub static FIELDS: &[Field] = &[
     },
     Field {
         aliases: &["retries"],
-        flag: flag("retry"),
+        flag: Flag::long("retry"),
         ..row(
             "retry",
             ValueType::Integer,
@@ -194,7 +178,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("retry-all"),
+        flag: Flag::long("retry-all"),
         ..row(
             "retry_all",
             ValueType::Boolean,
@@ -205,7 +189,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("circuit-threshold"),
+        flag: Flag::long("circuit-threshold"),
         ..row(
             "circuit_threshold",
             ValueType::Integer,
@@ -218,7 +202,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("circuit-timeout"),
+        flag: Flag::long("circuit-timeout"),
         ..row(
             "circuit_timeout",
             ValueType::Integer,
@@ -231,7 +215,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("slow-start"),
+        flag: Flag::long("slow-start"),
         ..row(
             "slow_start",
             ValueType::Integer,
@@ -244,7 +228,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("backend-limit"),
+        flag: Flag::long("backend-limit"),
         ..row(
             "backend_limit",
             ValueType::Integer,
@@ -255,7 +239,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("queue-ms"),
+        flag: Flag::long("queue-ms"),
         ..row(
             "queue_ms",
             ValueType::Integer,
@@ -266,7 +250,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("health-check"),
+        flag: Flag::long("health-check"),
         ..row(
             "health_check",
             ValueType::Choice(&["none", "tcp", "http"]),
@@ -277,7 +261,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("health-path"),
+        flag: Flag::long("health-path"),
         ..row(
             "health_path",
             ValueType::Text,
@@ -311,7 +295,7 @@ pub static FIELDS: &[Field] = &[
         |config| config.proxy.health.body.as_ref().map(|text| json!(text)),
     ),
     Field {
-        flag: flag("health-interval"),
+        flag: Flag::long("health-interval"),
         ..row(
             "health_interval",
             ValueType::Integer,
@@ -324,7 +308,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("health-timeout-ms"),
+        flag: Flag::long("health-timeout-ms"),
         ..row(
             "health_timeout_ms",
             ValueType::Integer,
@@ -336,7 +320,7 @@ pub static FIELDS: &[Field] = &[
     },
     Field {
         aliases: &["health_fall"],
-        flag: flag("health-threshold"),
+        flag: Flag::long("health-threshold"),
         ..row(
             "health_threshold",
             ValueType::Integer,
@@ -347,7 +331,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("health-rise"),
+        flag: Flag::long("health-rise"),
         ..row(
             "health_rise",
             ValueType::Integer,
@@ -358,7 +342,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("connect-timeout-ms"),
+        flag: Flag::long("connect-timeout-ms"),
         ..row(
             "connect_timeout_ms",
             ValueType::Integer,
@@ -369,7 +353,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("response-timeout-ms"),
+        flag: Flag::long("response-timeout-ms"),
         ..row(
             "response_timeout_ms",
             ValueType::Integer,
@@ -380,7 +364,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("stall-timeout-ms"),
+        flag: Flag::long("stall-timeout-ms"),
         ..row(
             "stall_timeout_ms",
             ValueType::Integer,
@@ -391,7 +375,7 @@ pub static FIELDS: &[Field] = &[
         )
     },
     Field {
-        flag: flag("request-timeout-ms"),
+        flag: Flag::long("request-timeout-ms"),
         ..row(
             "request_timeout_ms",
             ValueType::Integer,

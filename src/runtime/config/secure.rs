@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::fields::{Field, Flag, ValueType};
+use super::row::{Read, Write};
 use super::values as v;
 use crate::id::RuntimeKind::{self, Client, Proxy};
 use crate::limits::CERTIFICATES_MAX;
 use crate::net::tls::Mode;
-use crate::runtime::RuntimeConfig;
 
 const ALL: &[RuntimeKind] = &RuntimeKind::ALL;
 const DIALLING: &[RuntimeKind] = &[Client, Proxy];
@@ -27,22 +27,10 @@ const fn row(
     value: ValueType,
     long: &'static str,
     help: &'static str,
-    write: fn(&mut RuntimeConfig, &Value) -> Result<(), String>,
-    read: fn(&RuntimeConfig) -> Option<Value>,
+    write: Write,
+    read: Read,
 ) -> Field {
-    Field {
-        name,
-        aliases: &[],
-        kinds,
-        value,
-        default: "none",
-        flag: Some(Flag { long, short: None, aliases: &[] }),
-        help,
-        live: true,
-        required: false,
-        write,
-        read,
-    }
+    Field { flag: Flag::long(long), ..Field::live(name, kinds, value, help, write, read) }
 }
 
 /// The rows, after the others.

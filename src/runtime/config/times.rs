@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use super::fields::{Field, Flag, ValueType};
+use super::row::{Read, Write};
 use super::values as v;
 use crate::id::RuntimeKind::Server;
 use crate::runtime::{HttpTimes, RuntimeConfig};
@@ -18,22 +19,11 @@ const fn row(
     long: &'static str,
     default: &'static str,
     help: &'static str,
-    write: fn(&mut RuntimeConfig, &Value) -> Result<(), String>,
-    read: fn(&RuntimeConfig) -> Option<Value>,
+    write: Write,
+    read: Read,
 ) -> Field {
-    Field {
-        name,
-        aliases: &[],
-        kinds: &[Server],
-        value: ValueType::Integer,
-        default,
-        flag: Some(Flag { long, short: None, aliases: &[] }),
-        help,
-        live: true,
-        required: false,
-        write,
-        read,
-    }
+    let field = Field::live(name, &[Server], ValueType::Integer, help, write, read);
+    Field { default, flag: Flag::long(long), ..field }
 }
 
 fn set(

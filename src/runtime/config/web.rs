@@ -8,10 +8,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::fields::{Field, Flag, ValueType};
+use super::row::{Read, Write};
 use super::values as v;
 use crate::id::RuntimeKind::{self, Proxy, Server};
 use crate::limits::HTTP_BODY_BYTES_MAX;
-use crate::runtime::RuntimeConfig;
 use crate::runtime::server::http::files::StaticFiles;
 use crate::runtime::server::http::routes::Routes;
 
@@ -27,22 +27,10 @@ const fn row(
     value: ValueType,
     default: &'static str,
     help: &'static str,
-    write: fn(&mut RuntimeConfig, &Value) -> Result<(), String>,
-    read: fn(&RuntimeConfig) -> Option<Value>,
+    write: Write,
+    read: Read,
 ) -> Field {
-    Field {
-        name,
-        aliases: &[],
-        kinds: SERVER,
-        value,
-        default,
-        flag: None,
-        help,
-        live: true,
-        required: false,
-        write,
-        read,
-    }
+    Field { default, ..Field::live(name, SERVER, value, help, write, read) }
 }
 
 const fn flag(long: &'static str, aliases: &'static [&'static str]) -> Option<Flag> {
