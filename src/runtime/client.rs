@@ -61,11 +61,16 @@ pub fn dial(local: &mut Local, index: usize) {
     }
     let addresses = instance.placement.backends.first().map_or(&[][..], |b| &b.addresses[..]);
     let mut order = by_turns(addresses);
+    let resolves = !order.is_empty();
     order.truncate(limits::DIAL_ADDRESSES_MAX);
     order.reverse();
     instance.dialler.left = order;
+    let why = match resolves {
+        true => "the worker holds too many connections",
+        false => "its name doesn't resolve",
+    };
     if !dial_next(local, index) {
-        on_failure(local, index, "its name doesn't resolve".to_owned());
+        on_failure(local, index, why.to_owned());
     }
 }
 
