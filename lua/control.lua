@@ -185,7 +185,7 @@ command_globals.control = {
   end,
 }
 
-command_globals.each, command_globals.list, command_globals.human =
+command_globals.each, command_globals.list, command_globals.human, command_globals.chosen =
   assert(raw_load(host.module "lua/shared.lua"))(command_globals.socketley)
 
 local commands = {}

@@ -154,4 +154,4 @@ local function human(values, indent, skip)
   return table.concat(lines, "\n")
 end
 
-return each, list, human
+return each, list, human, chosen

@@ -2,31 +2,15 @@
 
 local socketley = require "socketley"
 
---- The counters that the table's rates come of, by runtime, and when they were read.
+--- The counters that the table's rates come of; nothing if a name has gone.
 local function read(names, out)
-  local rows, err = socketley.list()
-  if not rows then
-    out:error(err)
-    return nil
-  end
-  local wanted = names and {}
-  for _, pattern in ipairs(names or {}) do
-    local matched, match_err = socketley.match(pattern)
-    if not matched then
-      out:error(match_err)
-      return nil
-    end
-    for _, name in ipairs(matched) do
-      wanted[name] = true
-    end
-  end
   local stats = {}
-  for _, row in ipairs(rows) do
-    if row.status == "running" and (not wanted or wanted[row.name]) then
+  for _, row in ipairs(chosen(names, out) or {}) do
+    if row.status == "running" then
       stats[#stats + 1] = socketley.stats(row.name)
     end
   end
-  return stats
+  return out.code == 0 and stats or nil
 end
 
 local function by_name(stats)
