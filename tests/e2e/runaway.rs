@@ -9,6 +9,7 @@ use crate::support::{Daemon, Peer, until};
 
 const TIME: &str = "ran longer than its time budget of 50 ms";
 const MEMORY: &str = "not enough memory: the app's VM may have 256 MB";
+const TASKS: &str = "65536 tasks of the app run or wait already";
 /// How fast a bomb grows decides which bound it meets first.
 const EITHER: &str = "time or memory";
 
@@ -85,16 +86,8 @@ const WAYS: &[(&str, &str, &str)] = &[
     ("timers", "while true do after('1h', print) end", EITHER),
     ("sends", "while true do conn:send(('x'):rep(1e4)) end", EITHER),
     // The last ones: what they have made stays.
-    (
-        "tasks",
-        "while true do spawn(function() sleep '1h' end) end",
-        "65536 tasks of the app run or wait already",
-    ),
-    (
-        "tree",
-        "local function f() spawn(f) spawn(f) end f()",
-        "65536 tasks of the app run or wait already",
-    ),
+    ("tasks", "while true do spawn(function() sleep '1h' end) end", TASKS),
+    ("tree", "local function f() spawn(f) spawn(f) end f()", TASKS),
 ];
 
 const SERVER: &str = r#"
@@ -166,7 +159,14 @@ fn runaways_of_every_kind_are_stopped_and_told_while_a_neighbour_answers() {
         next.say("and now?");
         assert_eq!(next.hear(), "fine: and now?", "after {name}");
         until(&format!("a report of {name}: {end}"), || {
-            is_told(&daemon.log(), name, end).then_some(())
+            let told = is_told(&daemon.log(), name, end);
+            // So many tasks take more than one budget to make on a slow machine.
+            if !told && end == &TASKS {
+                next.say(name);
+                next.say("again");
+                while next.hear() != "fine: again" {}
+            }
+            told.then_some(())
         });
     }
     enough.store(true, Ordering::Relaxed);
